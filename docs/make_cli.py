@@ -1,0 +1,102 @@
+"""Writes docs/cli.md and docs/recipe.md from the code, or with --check fails where they no longer agree with it."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import os
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import msgspec
+
+os.environ["COLUMNS"] = "100"  # argparse wraps help to the terminal
+
+from medchatzh.cli import COMMANDS, parser
+from medchatzh.pipeline import Recipe
+from medchatzh.recipe import Settings
+
+HERE = Path(__file__).parent
+MADE = "<!-- made by `make docs`; edit the code, not this page -->\n"
+
+
+def commands() -> str:
+    """The help text of every command."""
+    root = parser()
+    (choices,) = (action.choices for action in root._actions if isinstance(action, argparse._SubParsersAction))
+    parts = [f"{MADE}# 命令行 / Command line\n", f"```text\n{root.format_help()}```\n"]
+    for name in COMMANDS:
+        parts.append(f"## medchatzh {name}\n\n```text\n{choices[name].format_help()}```\n")
+    return "\n".join(parts)
+
+
+def settings() -> str:
+    """Every setting of a recipe: key, type, default, meaning."""
+    parts = [f"{MADE}# 配方 / Recipe\n\nA recipe is a TOML file; each table below is one of its tables. `--set table.key=value` overrides one.\n"]
+    for field in msgspec.structs.fields(Recipe):
+        for kind in [field.type, *get_args(field.type)]:
+            if isinstance(kind, type) and issubclass(kind, Settings):
+                suffix = "[]" if kind is not field.type else ""
+                parts.append(table(f"{field.name}{suffix}", kind))
+    parts.append("## arms\n\n" + docstrings(Recipe)["arms"] + "\n")
+    return "\n".join(parts)
+
+
+def table(name: str, kind: type[Settings]) -> str:
+    meanings = docstrings(kind)
+    rows, nested = [], []
+    for field in msgspec.structs.fields(kind):
+        for inner in [field.type, *get_args(field.type)]:
+            if isinstance(inner, type) and issubclass(inner, Settings):
+                nested.append(table(f"{name}.{field.name}{'[]' if inner is not field.type else ''}", inner))
+                break
+        else:
+            rows.append(f"| `{field.name}` | {type_name(field.type)} | {default(field)} | {meanings.get(field.name, '')} |")
+    heading = [f"## {name}\n", "| key | type | default | meaning |", "|---|---|---|---|"] if rows else [f"## {name}"]
+    return "\n".join([*heading, *rows, "", *nested])
+
+
+def type_name(kind: Any) -> str:
+    text = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    return f"`{text}`".replace("|", "\\|")
+
+
+def default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
+    return f"`{msgspec.json.encode(value).decode()}`".replace("|", "\\|")
+
+
+def docstrings(kind: type) -> dict[str, str]:
+    """Field → the string under it, base classes included."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not issubclass(base, Settings) or base is Settings:
+            continue
+        body = ast.parse(inspect.cleandoc("\n" + inspect.getsource(base))).body[0].body  # type: ignore[attr-defined]
+        for statement, following in zip(body, [*body[1:], None], strict=True):
+            if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
+                continue
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                found[statement.target.id] = " ".join(str(following.value.value).split()).replace("|", "\\|")
+    return found
+
+
+def main() -> int:
+    stale = []
+    for name, text in {"cli.md": commands(), "recipe.md": settings()}.items():
+        path = HERE / name
+        if "--check" not in sys.argv:
+            path.write_text(text, "utf-8")
+        elif not path.exists() or path.read_text("utf-8") != text:
+            stale.append(name)
+    if stale:
+        print(f"docs/{' and docs/'.join(stale)} no longer agree with the code: run `make docs` and commit", file=sys.stderr)
+    return bool(stale)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

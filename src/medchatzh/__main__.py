@@ -1,0 +1,3 @@
+from medchatzh.cli import main
+
+raise SystemExit(main())

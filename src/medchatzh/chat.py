@@ -1,0 +1,78 @@
+"""Chat in the terminal with a trained checkpoint: several turns, streamed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from medchatzh.models.engine import Decoding, Engine
+from medchatzh.recipe import Settings
+from medchatzh.records import Turn
+
+NOTICE = "本模型仅供研究，回答可能有误，不能代替医生诊治。急症请拨打 120。 / For research only; not medical advice."
+HELP = "输入问题后回车；/new 新对话，/exit 退出。 / Type a question; /new starts afresh, /exit leaves."
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    decoding: Decoding = Decoding(max_new_tokens=256, do_sample=False)
+    system: str = ""
+    """A system turn put before every conversation; most of our checkpoints are trained without."""
+
+
+def conversation(engine: Engine, config: Config, lines: Iterator[str], write: Callable[[str], object]) -> None:
+    """Answer line by line, keeping the turns. Ends with `lines` or at /exit."""
+    start = [Turn("system", config.system)] if config.system else []
+    turns = list(start)
+    for line in lines:
+        question = line.strip()
+        if question == "/exit":
+            return
+        if question == "/new":
+            turns = list(start)
+            write("（新对话 / new conversation）\n")
+            continue
+        if not question:
+            continue
+        asked = [*turns, Turn("user", question)]
+        answer = ""
+        try:
+            for piece in engine.stream(asked, config.decoding):
+                answer += piece
+                write(piece)
+        except ValueError as error:
+            write(f"（{error}）\n")
+            continue
+        except KeyboardInterrupt:
+            write(" ■")  # a stopped answer stays in the history as far as it came
+        write("\n")
+        turns = [*asked, Turn("assistant", answer)]
+
+
+def run(checkpoint: Path, config: Config, question: str = "", threads: int = 0) -> None:
+    """Chat on standard input and output; with `question`, one exchange and return."""
+    engine = Engine(checkpoint, threads)
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    if question:
+        write(f"问 / Q  {question}\n答 / A  ")
+        conversation(engine, config, iter([question]), write)
+        return
+    terminal = sys.stdin.isatty()
+    if terminal:
+        import readline  # noqa: F401  (gives input() line editing)
+
+        print(f"{NOTICE}\n{HELP}\n")
+    conversation(engine, config, _typed() if terminal else iter(sys.stdin), write)
+
+
+def _typed() -> Iterator[str]:
+    while True:
+        try:
+            yield input("问 › ")
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return

@@ -1,0 +1,114 @@
+"""The command table. A stage is imported only when called: `medchatzh --help` takes a fraction of a second."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from medchatzh import __version__
+
+COMMANDS = {
+    "run": "run a whole recipe: 从原始数据到报告",
+    "ingest": "read raw files of many formats and encodings: 读取原始文件",
+    "curate": "clean and filter the records, with a reason for every drop: 清洗指令",
+    "books": "books → chapters: 古籍分章",
+    "tokenizer": "train a tokenizer, or adopt one: 训练分词器",
+    "pretrain": "continue pre-training on the books: 继续预训练",
+    "reward": "train the reward model on rankings: 训练奖励模型",
+    "score": "score the medical records and drop the low ones: 奖励过滤",
+    "sft": "fine-tune all parameters on the instructions: 指令微调",
+    "generate": "answer the benchmark's questions: 生成回答",
+    "evaluate": "metrics, floors and intervals: 评测",
+    "report": "one HTML file and Markdown: 报告",
+    "chat": "chat with the trained model in the terminal: 对话",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the reference in docs/cli.md is made from it."""
+    root = argparse.ArgumentParser(
+        prog="medchatzh",
+        description="Chinese medical dialogue models, from raw records to an evaluated model. 中文医疗对话模型工具链。",
+    )
+    root.add_argument("--version", action="version", version=f"medchatzh {__version__}")
+    commands = root.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting (repeatable)")
+    shared.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
+    shared.add_argument("--threads", type=int, default=0, metavar="N", help="threads for numerical work (default: one a core)")
+    shared.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes for text work (one a core)")
+    for name, help_text in COMMANDS.items():
+        command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
+        command.add_argument(
+            "recipe", type=Path, metavar="RECIPE", help="a TOML file" + (", or a checkpoint folder" if name == "chat" else "")
+        )
+        if name == "chat":
+            command.add_argument("--question", default="", metavar="TEXT", help="ask this, print the answer, leave")
+        elif name != "run":
+            command.add_argument(
+                "--input",
+                action="append",
+                default=[],
+                metavar="LABEL=DIR",
+                help="take this input from a folder instead of running the stage that makes it (repeatable; needs --out)",
+            )
+            command.add_argument("--out", type=Path, metavar="DIR", help="write this stage's output to that new folder")
+    return root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point. Exit status: 0 done, 1 an error told in one line, 130 interrupted (run the same command to go on)."""
+    options = parser().parse_args(arguments)
+    try:
+        return _dispatch(options)
+    except (ValueError, OSError) as error:
+        print(f"medchatzh: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nmedchatzh: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.command == "chat":
+        return _chat(options)
+    from medchatzh.pipeline import Plan
+    from medchatzh.run import Context
+
+    plan = Plan(options.recipe, options.set, options.runs)
+    context = Context(seed=plan.seed, workers=options.workers, threads=options.threads)
+    if options.command == "run":
+        plan.run(context=context)
+        print(plan.summary())
+    elif options.out:
+        print(plan.run_alone(options.command, dict(map(_labelled, options.input)), options.out, context))
+    elif options.input:
+        raise ValueError("--input needs --out: what is made from other inputs must not stand in the recipe's own folders")
+    else:
+        print(plan.run(options.command, context))
+    return 0
+
+
+def _labelled(text: str) -> tuple[str, Path]:
+    label, equals, folder = text.partition("=")
+    if not equals:
+        raise ValueError(f"--input {text}: write LABEL=DIR, for example --input curate=my_folder")
+    return label, Path(folder)
+
+
+def _chat(options: argparse.Namespace) -> int:
+    from medchatzh import chat
+
+    config, checkpoint = chat.Config(), options.recipe
+    if not checkpoint.is_dir():
+        from medchatzh.pipeline import Plan
+        from medchatzh.run import Context
+
+        plan = Plan(options.recipe, options.set, options.runs)
+        config = plan.recipe.chat
+        checkpoint = plan.run("sft", Context(seed=plan.seed, workers=options.workers, threads=options.threads)) / "checkpoint"
+    chat.run(checkpoint, config, options.question, options.threads)
+    return 0

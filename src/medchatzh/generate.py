@@ -1,0 +1,131 @@
+"""Generate stage: one system answers the benchmark's questions → `predictions.jsonl`. Resumable batch by batch.
+
+A system is a checkpoint, or one of the floors that any model must beat: a canned answer, a random training answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from medchatzh.models.engine import Decoding, Engine
+from medchatzh.recipe import Settings
+from medchatzh.records import Dialogue, Prediction, Question, read, write
+from medchatzh.run import Context, Progress, Result
+
+VERSION = 1
+LIBRARIES = ("torch", "transformers")
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    decoding: Decoding = Decoding()
+    batch_size: int = 32
+    """Questions decoded together."""
+    max_prompt_tokens: int = 1024
+    """A longer question gets an empty answer, marked `prompt_too_long` (the paper's script cuts it silently)."""
+    max_questions: int = 0
+    """Answer a fixed random sample of so many questions; 0 for all."""
+    canned: str = "建议您到正规医院相关科室就诊，完善检查，明确诊断后在医生指导下治疗，平时注意休息，饮食清淡，避免劳累，祝您早日康复。"
+    """The sentence that the floor `canned` gives to every question."""
+    system: str = "medchatzh"
+    kind: Literal["checkpoint", "canned", "random"] = "checkpoint"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
+
+
+def sample(questions: Sequence[Question], max_questions: int, seed: int) -> list[Question]:
+    """The questions to answer, in the benchmark's order."""
+    if not max_questions or max_questions >= len(questions):
+        return list(questions)
+    chosen = np.random.default_rng(seed).choice(len(questions), max_questions, replace=False)
+    return [questions[number] for number in sorted(chosen)]
+
+
+def random_answers(questions: Sequence[Question], answers: Sequence[str], seed: int) -> Iterator[str]:
+    """A random training answer a question, drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(len(answers), size=len(questions))
+    return (answers[number] for number in drawn)
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
+    """Answer `ingest/questions.jsonl`: with `model/checkpoint`, with the canned sentence, or with answers of `score/medical.jsonl`."""
+    questions = sample(list(read(inputs["ingest"] / "questions.jsonl", Question)), config.max_questions, context.seed)
+    if not questions:
+        raise ValueError("generate: no benchmark questions; add a source of format 'webmedqa' to ingest.sources")
+    if config.kind == "checkpoint":
+        predictions = _with_model(config, questions, inputs["model"] / "checkpoint", out, context)
+    elif config.kind == "canned":
+        predictions = [_prediction(config, question, config.canned) for question in questions]
+    else:
+        answers = [dialogue.answers[-1] for dialogue in read(inputs["score"] / "medical.jsonl", Dialogue)]
+        if not answers:
+            raise ValueError("generate: no training answers to draw from; the score stage kept no medical record")
+        drawn = random_answers(questions, answers, context.seed)
+        predictions = [_prediction(config, question, answer) for question, answer in zip(questions, drawn, strict=True)]
+    write(out / "predictions.jsonl", predictions)
+    finishes = Counter(prediction.finish for prediction in predictions)
+    return Result(
+        num_in=len(questions), num_out=len(predictions), facts={"system": config.system, "finish": dict(sorted(finishes.items()))}
+    )
+
+
+def _prediction(config: Config, question: Question, answer: str, finish: str = "stop") -> Prediction:
+    return Prediction(
+        id=question.id,
+        source=question.source,
+        category=question.category,
+        system=config.system,
+        question=question.question,
+        answer=answer,
+        finish=finish,
+    )
+
+
+def _with_model(config: Config, questions: Sequence[Question], checkpoint: Path, out: Path, context: Context) -> list[Prediction]:
+    """Batches of similar length, each appended to `batches.jsonl` when it is done; a rerun goes on after the last whole one.
+
+    The batches depend on the questions alone: a batch's make-up moves the last bits of its logits, and so might move an answer.
+    """
+    journal = out / "batches.jsonl"
+    order = sorted(range(len(questions)), key=lambda number: (len(questions[number].question), number))
+    batches = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
+    done = _journal(journal)
+    engine: Engine | None = None
+    answers: dict[int, tuple[str, str]] = {}
+    for answered in done:
+        answers |= dict(answered)
+    with Progress(config.system[:12], total=len(questions), unit="questions", initial=len(answers)) as progress, journal.open("ab") as file:
+        for batch in batches[len(done) :]:
+            if engine is None:
+                engine = Engine(checkpoint, context.threads)
+            texts = [questions[number].question for number in batch]
+            answered = list(zip(batch, engine.answer(texts, config.decoding, config.max_prompt_tokens, context.seed), strict=True))
+            file.write(msgspec.json.encode(answered) + b"\n")
+            file.flush()
+            answers |= dict(answered)
+            progress.add(len(batch))
+    journal.unlink()
+    return [_prediction(config, question, *answers[number]) for number, question in enumerate(questions)]
+
+
+def _journal(path: Path) -> list[list[tuple[int, tuple[str, str]]]]:
+    """The whole batches of an interrupted run; a torn last line is cut off the file."""
+    if not path.exists():
+        return []
+    done: list[list[tuple[int, tuple[str, str]]]] = []
+    whole = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        done.append(msgspec.json.decode(line, type=list[tuple[int, tuple[str, str]]]))
+        whole += len(line)
+    with path.open("r+b") as file:
+        file.truncate(whole)
+    return done

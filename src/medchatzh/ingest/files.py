@@ -1,0 +1,145 @@
+"""Raw files → parts: a plain file is one part, an archive one part a member, opened in a fixed order and one at a time."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import shutil
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, cast
+
+from medchatzh.ingest.encoding import ERRORS, SAMPLE_BYTES, detect
+
+CORRUPT = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, NotImplementedError)
+"""What the standard library raises on a cut or damaged archive."""
+
+_UNPACKERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
+
+
+class Part:
+    """One readable file: plain, unpacked, or a member of an archive. `name` is `path` or `path!member`."""
+
+    def __init__(self, name: str, opener: Callable[[], BinaryIO], declared: str = "") -> None:
+        self.name = name
+        self.open = opener
+        self.formats: set[str] = set()
+        """Names of the formats found in it, filled by the readers."""
+        self._declared = declared
+
+    @property
+    def is_member(self) -> bool:
+        return "!" in self.name
+
+    @property
+    def file_name(self) -> str:
+        return self.name.replace("!", "/").rpartition("/")[2]
+
+    @cached_property
+    def sample(self) -> bytes:
+        """The first bytes: 256 KiB, or on to the first that is not ASCII, for ASCII tells nothing of the encoding."""
+        with self.open() as file:
+            first = data = file.read(SAMPLE_BYTES)
+            while data.isascii() and len(data) == SAMPLE_BYTES:
+                data = file.read(SAMPLE_BYTES)
+            return first if data.isascii() else data
+
+    @cached_property
+    def encoding(self) -> str:
+        """Codec name. Raises `encoding.Unreadable`."""
+        return detect(self.sample, self._declared)
+
+    @cached_property
+    def head(self) -> str:
+        """The first 64 Ki characters, to tell the format by."""
+        with self.text() as file:
+            return file.read(1 << 16)
+
+    def text(self) -> TextIO:
+        """The decoded text; lines end with `\\n` alone, undecodable bytes are `encoding.BAD`."""
+        return io.TextIOWrapper(self.open(), encoding=self.encoding, errors=ERRORS, newline="\n")
+
+
+def parts(name: str, path: Path, declared: str = "") -> Iterator[Part]:
+    """The parts of a file, told by content: zip members by name, tar members in archive order, else the (unpacked) file.
+
+    A part must be read before the next is asked for. Raises one of CORRUPT where an archive is cut.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    if start.startswith(b"PK\x03\x04"):
+        yield from _zip_members(name, path, declared)
+        return
+    opener = next((opener for magic, opener in _UNPACKERS if start.startswith(magic)), _open_plain)
+    with opener(path) as file:
+        is_tar = file.read(512)[257:262] == b"ustar"
+    if is_tar:
+        yield from _tar_members(name, path, declared)
+    else:
+        yield Part(name, partial(opener, path), declared)
+
+
+def _zip_members(name: str, path: Path, declared: str) -> Iterator[Part]:
+    with zipfile.ZipFile(path) as archive:
+        named = {_zip_name(info): info for info in archive.infolist() if not info.is_dir()}
+        for inner in sorted(named):
+            if not _is_system_file(inner):
+                yield Part(f"{name}!{inner}", partial(_open_member, archive, named[inner]), declared)
+
+
+def _open_plain(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    try:
+        return cast(BinaryIO, archive.open(info))
+    except RuntimeError as error:  # an encrypted member
+        raise zipfile.BadZipFile(str(error)) from None
+
+
+def _zip_name(info: zipfile.ZipInfo) -> str:
+    """Without the UTF-8 flag a zip says nothing of its names' encoding; Python reads cp437, Chinese Windows wrote GBK."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    raw = info.filename.encode("cp437", "replace")
+    for encoding in ("utf-8", "gb18030"):
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return info.filename
+
+
+def _tar_members(name: str, path: Path, declared: str) -> Iterator[Part]:
+    """Streams, since seeking back in a compressed tar unpacks it anew; a member is spooled to disk, to be read twice."""
+    with tarfile.open(path, "r|*", encoding="utf-8", errors="surrogateescape") as archive:
+        for member in archive:
+            inner = _tar_name(member.name).removeprefix("./")
+            stream = archive.extractfile(member) if member.isfile() else None
+            if stream is None or _is_system_file(inner):
+                continue
+            with tempfile.NamedTemporaryFile() as spool:
+                shutil.copyfileobj(stream, spool)
+                spool.flush()
+                yield Part(f"{name}!{inner}", partial(_open_plain, Path(spool.name)), declared)
+
+
+def _tar_name(name: str) -> str:
+    raw = name.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("gb18030", "replace")
+
+
+def _is_system_file(inner: str) -> bool:
+    """What macOS and Windows put into archives beside the data."""
+    return inner.startswith("__MACOSX/") or inner.rpartition("/")[2] in (".DS_Store", "Thumbs.db", "desktop.ini")

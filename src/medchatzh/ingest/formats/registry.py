@@ -1,0 +1,168 @@
+"""The two registries of raw formats: readers of whole files, and forms of JSON records. A format's module registers itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from medchatzh.ingest.files import Part
+from medchatzh.ingest.rows import Broken, first_value, is_json, json_rows
+from medchatzh.ingest.source import Source
+from medchatzh.ingest.turns import Unusable
+from medchatzh.records import Record, Reject
+
+Found = tuple[int, Any]
+"""(line on which the row begins, its Record or Reject, with id, source and origin still empty; or what the format merges later)."""
+Reader = Callable[[Part, Source], Iterator[Found]]
+Convert = Callable[[dict[str, Any]], Any]
+
+
+class Sample:
+    """What a format is told by: the decoded start of a file, and its first JSON value."""
+
+    def __init__(self, head: str) -> None:
+        self.head = head
+
+    @cached_property
+    def is_json(self) -> bool:
+        return is_json(self.head)
+
+    @cached_property
+    def first(self) -> Any:
+        return first_value(self.head) if self.is_json else None
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """The first whole lines that are not blank, at most 50."""
+        lines = self.head.split("\n")
+        return [line for line in (lines[:-1] or lines) if line.strip()][:50]
+
+
+class Piece(NamedTuple):
+    """A part of a record that is spread over several files."""
+
+    name: str
+    line: int
+    value: Any
+
+
+Merge = Callable[[Sequence[Piece]], Iterator[tuple[str, int, Record]]]
+
+
+class Format(NamedTuple):
+    """How to read one kind of file. `sniff` is None where the format must be named."""
+
+    name: str
+    read: Reader
+    sniff: Callable[[Sample], bool] | None = None
+    merge: Merge | None = None
+    """Makes records, (file, line, record), of what `read` found in all files of the source and is no record by itself."""
+
+
+class Form(NamedTuple):
+    """One kind of JSON record: `keys` are alternative sets of keys that tell it, `convert` makes the record (or raises Unusable)."""
+
+    name: str
+    keys: tuple[frozenset[str], ...]
+    convert: Convert
+    split: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None
+    """Cuts a JSON record into several rows."""
+
+
+FORMATS: dict[str, Format] = {}
+FORMS: dict[str, Form] = {}
+
+
+def reader(name: str, sniff: Callable[[Sample], bool] | None = None, merge: Merge | None = None) -> Callable[[Reader], Reader]:
+    """Register a function that reads a whole file."""
+
+    def register(read: Reader) -> Reader:
+        def named(part: Part, source: Source) -> Iterator[Found]:
+            part.formats.add(name)
+            return read(part, source)
+
+        FORMATS[name] = Format(name, named, sniff, merge)
+        return read
+
+    return register
+
+
+def form(
+    name: str, *keys: Iterable[str], split: Callable[[dict[str, Any]], Iterable[dict[str, Any]]] | None = None
+) -> Callable[[Convert], Convert]:
+    """Register a function that converts one JSON record. Of several forms that fit, the one with the most keys is taken."""
+
+    def register(convert: Convert) -> Convert:
+        FORMS[name] = made = Form(name, tuple(map(frozenset, keys)), convert, split)
+        FORMATS[name] = Format(name, lambda part, source: read_records(part, {name: made}))
+        return convert
+
+    return register
+
+
+def read_records(part: Part, forms: Mapping[str, Form]) -> Iterator[Found]:
+    """The records of a JSON file, each read by the form that its keys tell."""
+    if not is_json(part.head):
+        yield 1, reject("unknown_format", "the file is not JSON")
+        return
+    chosen: dict[tuple[str, ...], Form | None] = {}
+
+    def form_of(record: dict[str, Any]) -> Form | None:
+        keys = tuple(record)
+        if keys not in chosen:
+            chosen[keys] = _best(record.keys(), forms.values())
+        return chosen[keys]
+
+    with part.text() as stream:
+        for line, value in json_rows(stream, part.head, lambda value: isinstance(value, dict) and form_of(value) is not None):
+            if isinstance(value, Broken):
+                yield line, broken(value)
+                continue
+            fitting = form_of(value) if isinstance(value, dict) else None
+            if fitting is None:
+                seen = f"keys {', '.join(value)}" if isinstance(value, dict) else f"a {type(value).__name__}"
+                yield line, reject("unknown_format", f"{seen}; no form of {', '.join(forms)} fits", value)
+                continue
+            part.formats.add(fitting.name)
+            for row in fitting.split(value) if fitting.split else (value,):
+                yield line, converted(fitting.convert, row)
+
+
+def _best(keys: Iterable[str], forms: Iterable[Form]) -> Form | None:
+    present = set(keys)
+    scored = [(max((len(needed) for needed in form.keys if needed <= present), default=0), form) for form in forms]
+    size, best = max(scored, key=lambda pair: pair[0])
+    return best if size else None
+
+
+def converted(convert: Callable[[Any], Any], row: Any) -> Any:
+    """The record of a row, or the Reject that says why there is none."""
+    try:
+        return convert(row)
+    except Unusable as error:
+        return reject(error.reason, error.detail, row)
+
+
+def broken(row: Broken) -> Reject:
+    return reject(row.reason, row.detail, row.raw[:500])
+
+
+def reject(reason: str, detail: str = "", record: Any = None) -> Reject:
+    """A Reject of this stage. In the record, e-mail addresses and numbers as long as telephones are masked."""
+    return Reject(id="", stage="ingest", reason=reason, detail=_SURROGATE.sub("\ufffd", detail), record=_masked(record))
+
+
+_PERSONAL = re.compile(r"[0-9０-９](?:[-－ ]?[0-9０-９]){6,}|[A-Za-z0-9._+-]+[@＠][A-Za-z0-9.。-]+")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        return _PERSONAL.sub("***", _SURROGATE.sub("\ufffd", value))
+    if isinstance(value, dict):
+        return {_masked(key): _masked(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item) for item in value]
+    return value

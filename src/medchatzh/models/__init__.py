@@ -1,0 +1,172 @@
+"""Checkpoint folders: what transformers reads anywhere, plus `prompt.json`. Torch and transformers are imported when called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from medchatzh import prompt
+from medchatzh.recipe import Settings
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+Model: TypeAlias = Any
+"""A transformers `PreTrainedModel`; Any, because its attributes are made at run time."""
+
+
+class Architecture(Settings, frozen=True, kw_only=True):
+    """Shape of a LLaMA model made from scratch."""
+
+    hidden_size: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    intermediate_size: int = 352
+    """Width of the gated MLP; 8/3 of `hidden_size` in LLaMA, rounded up to a multiple of 32."""
+    max_positions: int = 2048
+    tie_embeddings: bool = True
+    """One matrix for input and output embeddings; at this size two would be most of the model. Baichuan-7B has two."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
+            raise ValueError(f"hidden_size {self.hidden_size} must be num_heads {self.num_heads} times an even head size")
+
+
+def require_torch() -> None:
+    """Raise ValueError with the remedy where the training extra is not installed; silence what transformers tells in passing."""
+    try:
+        import torch  # noqa: F401
+        from transformers.utils import logging
+    except ImportError as error:
+        raise ValueError(f"this stage needs {error.name}: pip install 'medchatzh[train]'") from None
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def device() -> torch.device:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def set_threads(threads: int) -> None:
+    """Pin the thread count: the same count gives the same sums, hence the same bytes on a resumed run."""
+    import torch
+
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def autocast(precision: str) -> torch.autocast:
+    """bf16 arithmetic on fp32 weights. `auto` takes it where the processor has bf16 matrix instructions (1.6 to 2 times faster)."""
+    import torch
+
+    where = device().type
+    if precision == "auto":
+        fast = torch.cuda.is_bf16_supported() if where == "cuda" else torch.cpu._is_avx512_bf16_supported()
+        precision = "bf16" if fast else "fp32"
+    return torch.autocast(where, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, prompt.Template]:
+    """The tokenizer of a checkpoint and the prompt template it is used with. ValueError where the folder holds none."""
+    require_torch()
+    from transformers import AutoTokenizer
+
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such checkpoint folder")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{folder}: the tokenizer has no EOS token; set eos_token in tokenizer_config.json")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token  # positions are masked by length here, never by id, so EOS is still learnt
+    return tokenizer, prompt.load(folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, template: prompt.Template, folder: Path) -> None:
+    """Write the tokenizer with its chat template, for us (`prompt.json`) and for others (`chat_template`)."""
+    tokenizer.chat_template = prompt.jinja(template)
+    tokenizer.save_pretrained(folder)
+    prompt.save(template, folder)
+
+
+def new_causal(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed: int) -> Model:
+    """A LLaMA with random weights for this tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            num_hidden_layers=shape.num_layers,
+            num_attention_heads=shape.num_heads,
+            intermediate_size=shape.intermediate_size,
+            max_position_embeddings=shape.max_positions,
+            tie_word_embeddings=shape.tie_embeddings,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def load_causal(folder: Path) -> Model:
+    """A causal model in fp32. ValueError where the folder holds none."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(AutoModelForCausalLM, folder)
+
+
+def load_reward(folder: Path, seed: int = 0) -> Model:
+    """A reward model (one score). From a causal checkpoint, the score head starts from the seed."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(seed)
+    return _load(AutoModelForSequenceClassification, folder, num_labels=1)
+
+
+def _load(auto_class: Any, folder: Path, **options: Any) -> Model:
+    require_torch()
+    import torch
+
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"{folder}: no checkpoint there (config.json is missing)")
+    try:
+        return auto_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder}: transformers cannot load it: {str(error).splitlines()[0]}") from None
+
+
+def check_vocabulary(model: Model, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """ValueError where the tokenizer gives ids that the model has no embedding for."""
+    rows = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > rows:
+        raise ValueError(
+            f"{folder}: the tokenizer has {len(tokenizer)} pieces but the model {rows} embeddings;"
+            f" set tokenizer.path to the tokenizer that belongs to the checkpoint"
+        )
+
+
+def save(model: Model, tokenizer: PreTrainedTokenizerBase, template: prompt.Template, folder: Path) -> None:
+    """Write a checkpoint folder: config.json, model.safetensors, tokenizer, prompt.json."""
+    model.save_pretrained(folder)
+    save_tokenizer(tokenizer, template, folder)
+
+
+def num_parameters(model: Model) -> int:
+    """Trainable parameters, a tied matrix counted once."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What a checkpoint's config.json says, without loading weights."""
+    return msgspec.json.decode((folder / "config.json").read_bytes())

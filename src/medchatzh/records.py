@@ -1,0 +1,173 @@
+"""The records that flow between stages, and the JSON-lines files that carry them.
+
+Data flows one way: raw files → `Document`, `Dialogue`, `Preference`, `Question` → checkpoints → `Prediction` → `Score`.
+Whatever is dropped on the way becomes a `Reject` that names its reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+Role = Literal["system", "user", "assistant"]
+Pool = Literal["general", "medical"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all records share: `id` is `<source>:<row>`, `origin` the `file:line` it was read from."""
+
+    id: str
+    source: str = ""
+    origin: str = ""
+    category: str = ""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """One utterance. `content` is plain text; templates add their markers later."""
+
+    role: Role
+    content: str
+
+
+class Dialogue(Record, frozen=True, kw_only=True):
+    """An instruction record: one or more user/assistant exchanges, optionally after one system turn."""
+
+    turns: tuple[Turn, ...]
+    pool: Pool = "medical"
+    edits: tuple[str, ...] = ()
+    """Names of the repairs that curation made on the text, in order."""
+
+    @property
+    def question(self) -> str:
+        """The first user text (it identifies the record), or '' where there is none."""
+        return next((turn.content for turn in self.turns if turn.role == "user"), "")
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        return tuple(turn.content for turn in self.turns if turn.role == "assistant")
+
+
+class Document(Record, frozen=True, kw_only=True):
+    """Running text for pre-training: one chapter of a book (or, straight from ingest, one whole book file)."""
+
+    text: str
+    book: str = ""
+    author: str = ""
+    dynasty: str = ""
+    year: str = ""
+    chapter: str = ""
+    edits: tuple[str, ...] = ()
+
+
+class Preference(Record, frozen=True, kw_only=True):
+    """A ranking: `ranks[i]` is the rank of `answers[i]`, 1 is best, equal ranks are ties.
+
+    `group` is what a split must keep together (a clinical case, a question).
+    """
+
+    prompt: tuple[Turn, ...]
+    answers: tuple[str, ...]
+    ranks: tuple[int, ...]
+    group: str = ""
+
+    def pairs(self) -> Iterator[tuple[str, str]]:
+        """Every (chosen, rejected) pair of the ranking; ties give none."""
+        for chosen, better in zip(self.answers, self.ranks, strict=True):
+            for rejected, worse in zip(self.answers, self.ranks, strict=True):
+                if better < worse:
+                    yield chosen, rejected
+
+
+class Question(Record, frozen=True, kw_only=True):
+    """A benchmark item. `references` are its own answers, `distractors` answers sampled from other questions."""
+
+    question: str
+    references: tuple[str, ...]
+    distractors: tuple[str, ...] = ()
+
+
+class Prediction(Record, frozen=True, kw_only=True):
+    """One system's answer to a benchmark question. `finish` is `stop`, `length`, or `prompt_too_long` (empty answer)."""
+
+    system: str
+    question: str
+    answer: str
+    finish: str = "stop"
+
+
+class Score(Record, frozen=True, kw_only=True):
+    """One number about one record (`system` empty) or one prediction."""
+
+    metric: str
+    value: float
+    system: str = ""
+
+
+class Reject(Record, frozen=True, kw_only=True):
+    """A record that was set aside: where, by which rule (`reason`), what the rule saw (`detail`), and the record itself.
+
+    Personal data never stands in `detail`, and is masked in `record`.
+    """
+
+    stage: str
+    reason: str
+    detail: str = ""
+    record: Any = None
+
+
+R = TypeVar("R", bound=msgspec.Struct)
+_encoder = msgspec.json.Encoder()
+
+
+def write(path: Path, records: Iterable[msgspec.Struct]) -> int:
+    """Write records as JSON lines (UTF-8) and return how many."""
+    count = 0
+    with path.open("wb") as file:
+        for record in records:
+            file.write(_encoder.encode(record))
+            file.write(b"\n")
+            count += 1
+    return count
+
+
+def read(path: Path, kind: type[R]) -> Iterator[R]:
+    """Stream the records of a JSON-lines file.
+
+    Raises ValueError naming file, line and field where a line does not hold a `kind`.
+    """
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; it should hold {kind.__name__} records as JSON lines") from None
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                yield decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{path}:{number}: not a {kind.__name__}: {error}") from None
+
+
+def hold_out(records: Iterable[R], share: float, key: Callable[[R], str]) -> tuple[list[R], list[R]]:
+    """(kept, held out) by the hash of each record's key: the same key always falls on the same side, whatever else is there."""
+    sides: tuple[list[R], list[R]] = ([], [])
+    for record in records:
+        digest = hashlib.blake2b(key(record).encode(), digest_size=4).digest()
+        sides[int.from_bytes(digest, "big") < share * 2**32].append(record)
+    return sides
+
+
+_FOLD = re.compile(r"[\W_]+")
+
+
+def normalize(text: str) -> str:
+    """Fold what does not tell two texts apart: width, case, white space, punctuation. Used to find duplicates and leaks."""
+    return _FOLD.sub("", unicodedata.normalize("NFKC", text).lower())

@@ -1,0 +1,163 @@
+"""Gather what the stages left behind: manifests, the evaluation's summary, training logs, rejects. Any of it may be missing."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from medchatzh.metrics import summary as summaries
+from medchatzh.metrics.summary import JUDGE, Summary
+from medchatzh.records import Prediction, Reject, read
+from medchatzh.report.charts import Series
+from medchatzh.run import Manifest, read_manifest
+
+Kind = Literal["", "main", "floor"]
+
+FLOORS = {"canned": "固定答案", "random": "随机答案"}
+"""Kinds of `generate` that any model must beat, by the name that the report gives them."""
+NAMES = {"before_sft": "微调前"}
+
+_NUM_TONES = 6
+
+# A report is made to be published. Records are masked before they come here; what a model says, or a raw row, need not be.
+_PERSONAL = re.compile(r"[0-9０-９](?:[ -]?[0-9０-９]){6,}[Xx]?|[A-Za-z0-9._%+-]+[@＠][A-Za-z0-9.-]+")
+
+
+class System(msgspec.Struct, frozen=True):
+    """A system in tables and charts: its name, the name shown, what it is, and its colour, the same everywhere."""
+
+    name: str
+    label: str
+    kind: Kind
+    arm: str
+    """The ablation arm that trained it, '' for none."""
+    tone: str
+
+    @property
+    def series(self) -> Series:
+        return Series(self.label, self.tone)
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A line of `metrics.jsonl`, as far as it is drawn. A loss that is no number was written as null."""
+
+    step: int
+    loss: float | None = None
+
+
+class Inputs:
+    """The finished stages, by label. Whoever asks for what was not given gets None, {} or nothing."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        """ValueError where a folder is no finished stage, or holds the files of another version."""
+        self.folders = folders
+        self.manifests: dict[str, Manifest] = {label: read_manifest(folder) for label, folder in folders.items()}
+        path = folders.get("evaluate")
+        self.summary: Summary | None = summaries.load(path / "summary.json") if path else None
+        self.systems = self._systems()
+
+    def __contains__(self, label: str) -> bool:
+        return label in self.folders
+
+    def facts(self, label: str) -> dict[str, Any]:
+        return self.manifests[label].facts if label in self.manifests else {}
+
+    @property
+    def arms(self) -> list[str]:
+        return [label.partition("@")[2] for label in self.folders if label.startswith("sft@")]
+
+    def system(self, name: str) -> System:
+        return self.systems.get(name) or System(name, name, "", "", "s1")
+
+    def _systems(self) -> dict[str, System]:
+        """The systems of the evaluation, main first, and those that were generated but not evaluated."""
+        configs = {}
+        for label, manifest in self.manifests.items():
+            if label.startswith("generate@"):
+                configs[str(manifest.config.get("system") or label.partition("@")[2])] = manifest.config
+        evaluated = self.summary.systems if self.summary else ()
+        main = self.summary.main if self.summary else next(iter(configs), "")
+        found: dict[str, System] = {}
+        tones = {"floor": 0, "": 0}
+        for name in dict.fromkeys((*evaluated, *configs)):
+            floor = str(configs.get(name, {}).get("kind") or name)
+            kind: Kind = "main" if name == main else "floor" if floor in FLOORS else ""
+            arm = name if kind == "" and name in self.arms else ""
+            if kind == "main":
+                tone = "main"
+            else:
+                tones[kind] += 1
+                tone = f"floor{(tones[kind] - 1) % 2 + 1}" if kind else f"s{(tones[kind] - 1) % _NUM_TONES + 1}"
+            translated = FLOORS.get(floor) if kind == "floor" else "消融" if arm else NAMES.get(name)
+            found[name] = System(name, f"{name}（{translated}）" if translated else name, kind, arm, tone)
+        return found
+
+    def same_judge(self) -> bool | None:
+        """Whether the reward model that judged also filtered the training records; None where that cannot be told."""
+        filtered, judged = self.facts("score").get("reward_fingerprint"), self.facts(JUDGE).get("reward_fingerprint")
+        return None if not filtered or not judged else filtered == judged
+
+    def log(self, label: str) -> list[tuple[float, float]]:
+        """(step, loss) of a training stage; [] where it left no log."""
+        path = self.folders[label] / "metrics.jsonl" if label in self.folders else None
+        if path is None or not path.exists():
+            return []
+        return [(line.step, line.loss) for line in read(path, LogLine) if line.loss is not None and math.isfinite(line.loss)]
+
+    def predictions(self) -> Iterator[tuple[str, Iterator[Prediction]]]:
+        """System → its predictions, main first."""
+        order = list(self.systems)
+        folders: dict[str, Path] = {}
+        for label, manifest in self.manifests.items():
+            if label.startswith("generate@"):
+                folders[str(manifest.config.get("system") or label.partition("@")[2])] = self.folders[label]
+        for name in sorted(folders, key=order.index):
+            path = folders[name] / "predictions.jsonl"
+            if path.exists():
+                yield name, read(path, Prediction)
+
+    def rejects(self, seed: int, how_many: int) -> tuple[dict[tuple[str, str], list[Reject]], Counter[tuple[str, str]]]:
+        """(stage, reason) → a few rejects, drawn by a hash of seed and place; and how many (stage, source) lost."""
+        chosen: dict[tuple[str, str], list[tuple[bytes, Reject]]] = {}
+        lost: Counter[tuple[str, str]] = Counter()
+        for label in ("ingest", "books", "curate", "score"):
+            path = self.folders[label] / "rejects.jsonl" if label in self.folders else None
+            if path is None or not path.exists():
+                continue
+            for number, reject in enumerate(read(path, Reject)):
+                lost[label, reject.source] += 1
+                key = hashlib.blake2b(f"{seed}:{label}:{number}:{reject.id}".encode(), digest_size=8).digest()
+                best = chosen.setdefault((label, reject.reason), [])
+                if len(best) < how_many or (best and key < best[-1][0]):
+                    best.append((key, reject))
+                    best.sort(key=lambda pair: pair[0])
+                    del best[how_many:]
+        return {key: [reject for _, reject in best] for key, best in chosen.items()}, lost
+
+
+def quote(text: str, limit: int) -> str:
+    """A text as the report may show it: on one line, at most `limit` characters, telephone-like numbers and e-mails masked."""
+    line = _PERSONAL.sub("▇▇▇", " ".join(text.split()))
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def record_text(record: Any) -> str:
+    """The text of a rejected record, whatever its form: a dialogue, a document, a raw row."""
+    match record:
+        case str():
+            return record
+        case {"turns": [*turns]}:
+            return " ▸ ".join(str(turn.get("content", "")) for turn in turns if isinstance(turn, dict))
+        case {"text": str() as text} | {"question": str() as text}:
+            return text
+        case None:
+            return ""
+        case _:
+            return msgspec.json.encode(record).decode()

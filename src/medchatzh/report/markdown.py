@@ -1,0 +1,85 @@
+"""The report as Markdown, without pictures: every figure has its table. Whatever is quoted is escaped."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from medchatzh.report.view import Block, Both, Cell, Command, Figure, Points, Report, Row, Sample, Table, Text
+
+_MARKS = {"good": "✓ ", "bad": "✗ ", "warn": "⚠ ", "": ""}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!])")
+
+
+def escape(text: str) -> str:
+    """The text as Markdown shows it literally, on one line: no markup, no HTML, no table bars."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split())).replace("&", "&amp;")
+
+
+def render(report: Report) -> str:
+    lines = [f"# {escape(report.title)}", ""]
+    for number, section in enumerate(report.sections, 1):
+        lines += [f"## {number}. {_both(section.title)}", ""]
+        for block in section.blocks:
+            lines += [*_block(block), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _both(text: Both) -> str:
+    return escape(str(text))
+
+
+def _block(block: Block) -> Iterator[str]:
+    match block:
+        case Text():
+            yield f"> {_sentence(block)}" if block.tone else _sentence(block)
+        case Points():
+            yield from (f"- {_sentence(item)}" for item in block.items)
+        case Command():
+            # A fence longer than any run of backquotes inside.
+            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", block.line)), default=0))
+            yield from (f"{fence}sh", block.line, fence)
+        case Table():
+            yield from _table(block)
+        case Figure():
+            yield f"*{_both(block.caption)}*（图见 / chart in report.html）"
+        case Sample():
+            yield from _sample(block)
+
+
+def _sentence(item: Text) -> str:
+    return _MARKS[item.tone] + _both(item.text)
+
+
+def _table(table: Table) -> Iterator[str]:
+    yield f"**{_both(table.caption)}**"
+    yield ""
+    numeric = [any(row.cells[place].value is not None for row in table.rows) for place in range(len(table.columns))]
+    yield "| " + " | ".join(map(escape, table.columns)) + " |"
+    yield "|" + "|".join("---:" if right else "---" for right in numeric) + "|"
+    yield from ("| " + " | ".join(_cell(cell, row) for cell in row.cells) + " |" for row in table.rows)
+    for note in table.notes:
+        yield ""
+        yield f"<sub>{_both(note)}</sub>"
+
+
+def _cell(cell: Cell, row: Row) -> str:
+    shown = escape(cell.text) + ("\\*" if cell.best else "")
+    shown = f"*{shown}*" if row.kind == "copied" else f"**{shown}**" if row.kind == "main" and cell is row.cells[0] else shown
+    return f"{shown} {escape(cell.sub)}" if cell.sub else shown
+
+
+def _sample(sample: Sample) -> Iterator[str]:
+    yield f"### {escape(sample.category or sample.id)}"
+    yield ""
+    yield f"**问 / question**（{escape(sample.id)}）：{escape(sample.question)}"
+    for reference in sample.references:
+        yield ""
+        yield f"**参考 / reference**：{escape(reference)}"
+    yield ""
+    names = list(dict.fromkeys(name for reply in sample.replies for name in reply.figures))
+    yield "| " + " | ".join(["系统 / system", *names, "答案 / answer"]) + " |"
+    yield "|" + "|".join(["---", *("---:" for _ in names), "---"]) + "|"
+    for reply in sample.replies:
+        figures = (f"{reply.figures[name]:.2f}" if name in reply.figures else "—" for name in names)
+        yield "| " + " | ".join([escape(reply.system), *figures, escape(reply.answer) or "（空 / empty）"]) + " |"

@@ -1,0 +1,92 @@
+"""The report's first and last sections: what this run is, and how to make it again. No time, no host, no path."""
+
+from __future__ import annotations
+
+from medchatzh import __version__
+from medchatzh.metrics.summary import JUDGE
+from medchatzh.report.data import Inputs
+from medchatzh.report.view import Block, Both, Cell, Command, Row, Table, Text, count, missing, text
+
+
+def overview(inputs: Inputs, title: str, note: str, seed: int) -> tuple[Block, ...]:
+    blocks: list[Block] = [Text(Both(note), "warn")] if note else []
+    summary = inputs.summary
+    if not summary:
+        blocks.append(missing("evaluate", "评测", "the evaluation"))
+    rows = [("配方", "recipe", text(title))]
+    rows += [("主模型", "main system", text(summary.main))] if summary else []
+    rows += [(zh, en, cell) for zh, en, cell in _counts(inputs) if cell.value is not None]
+    if summary:
+        loaded = summary.questions
+        reconciled = f"{loaded.loaded:,} − {loaded.repeated:,} 重复 − {loaded.no_reference:,} 无参考 = {loaded.scorable:,}"
+        rows += [
+            ("评测题目", "benchmark: loaded − repeated − no reference = scorable", text(reconciled)),
+            ("系统", "systems", text("、".join(inputs.system(name).label for name in summary.systems))),
+        ]
+    rows += [("随机种子", "seed", text(seed)), ("软件版本", "package", text(f"medchatzh {__version__}"))]
+    table = Table(
+        Both("本次运行", "This run"), ("项目 / item", "值 / value"), tuple(Row((text(f"{zh} / {en}"), cell)) for zh, en, cell in rows)
+    )
+    return (*blocks, table)
+
+
+def _counts(inputs: Inputs) -> list[tuple[str, str, Cell]]:
+    def facts(label: str, key: str) -> Cell:
+        return count(inputs.facts(label).get(key))
+
+    def out(label: str) -> Cell:
+        return count(inputs.manifests[label].num_out if label in inputs else None)
+
+    parameters = facts("sft", "num_parameters")
+    return [
+        ("参数量", "parameters", parameters if parameters.value is not None else facts("pretrain", "num_parameters")),
+        ("词表", "vocabulary", facts("tokenizer", "vocab_size")),
+        ("读入记录", "records ingested", out("ingest")),
+        ("古籍章节", "book chapters", out("books")),
+        ("清洗后指令", "instructions after curation", out("curate")),
+        ("奖励筛选后医疗指令", "medical instructions after reward filter", out("score")),
+        ("偏好排序", "preference rankings", count(inputs.manifests["reward"].num_in if "reward" in inputs else None)),
+        ("微调训练对话", "dialogues trained on", out("sft")),
+    ]
+
+
+def reproduce(inputs: Inputs, command: str) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    if command:
+        blocks.append(Command(command))
+    else:
+        blocks.append(Text(Both("配方没有记下命令（report.command）。", "The recipe names no command (report.command)."), "warn"))
+    rows = [Row((text(label), text(manifest.fingerprint), count(manifest.seed))) for label, manifest in inputs.manifests.items()]
+    caption = Both(
+        "各阶段的指纹：设置、种子、输入与原始文件的摘要，相同则产物相同", "Fingerprints: digest of settings, seed, inputs and raw files"
+    )
+    blocks.append(Table(caption, ("阶段 / stage", "指纹 / fingerprint", "种子 / seed"), tuple(rows)))
+    blocks.append(_versions(inputs))
+    if inputs.summary:
+        signed = inputs.summary.signatures
+        lines = tuple(Row((text(name), text(metric), text(line))) for name, metrics in signed.items() for metric, line in metrics.items())
+        judge = Both(f"{JUDGE} 的签名以评分文件夹的指纹为版本", "The judge's version is the fingerprint of its stage")
+        blocks.append(
+            Table(
+                Both("评分签名：只有签名相同的数才可比较", "Signatures: only equal ones compare"),
+                ("协议 / protocol", "指标 / metric", "签名 / signature"),
+                lines,
+                (judge,),
+            )
+        )
+    else:
+        blocks.append(missing("evaluate", "评分签名", "score signatures"))
+    return tuple(blocks)
+
+
+def _versions(inputs: Inputs) -> Table:
+    """Library → versions; a library that differs between stages shows all of them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for label, manifest in inputs.manifests.items():
+        for library, version in manifest.versions.items():
+            found.setdefault(library, {}).setdefault(version, []).append(label)
+    rows = []
+    for library, by_version in sorted(found.items()):
+        words = (version if len(by_version) == 1 else f"{version}（{'、'.join(labels)}）" for version, labels in by_version.items())
+        rows.append(Row((text(library), text("；".join(words)))))
+    return Table(Both("软件版本", "Library versions"), ("库 / library", "版本 / version"), tuple(rows))

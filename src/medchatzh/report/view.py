@@ -1,0 +1,134 @@
+"""What a report says, as data: sections of blocks. The page and the Markdown are two renderings of it; `report.json` is a third."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from medchatzh.report.charts import Chart, Estimate
+
+Tone = Literal["", "good", "bad", "warn"]
+MISSING = "—"
+
+
+class Both(msgspec.Struct, frozen=True):
+    """A text in Chinese and in English."""
+
+    zh: str
+    en: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.zh} / {self.en}" if self.en else self.zh
+
+
+class Cell(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a table shows: `text`, under it `sub` (an interval), and the number itself where it is one."""
+
+    text: str = MISSING
+    sub: str = ""
+    value: float | None = None
+    tone: Tone = ""
+    best: bool = False
+
+
+class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`kind` tells whose row it is: the main system's, a floor's, or one copied from the paper."""
+
+    cells: tuple[Cell, ...]
+    kind: Literal["", "main", "floor", "copied"] = ""
+
+
+class Table(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
+    caption: Both
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[Both, ...] = ()
+
+
+class Figure(msgspec.Struct, frozen=True, tag="figure", omit_defaults=True):
+    caption: Both
+    chart: Chart
+    notes: tuple[Both, ...] = ()
+
+
+class Text(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
+    text: Both
+    tone: Tone = ""
+
+
+class Points(msgspec.Struct, frozen=True, tag="points"):
+    """A list of statements."""
+
+    items: tuple[Text, ...]
+
+
+class Command(msgspec.Struct, frozen=True, tag="command"):
+    """A line for a shell."""
+
+    line: str
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """A system's answer in a sample; `figures` are named numbers about it."""
+
+    system: str
+    kind: str
+    answer: str
+    figures: dict[str, float]
+
+
+class Sample(msgspec.Struct, frozen=True, tag="sample"):
+    """A benchmark question, its own answers, and what the systems said."""
+
+    id: str
+    category: str
+    question: str
+    references: tuple[str, ...]
+    replies: tuple[Reply, ...]
+
+
+Block = Table | Figure | Text | Points | Command | Sample
+
+
+class Section(msgspec.Struct, frozen=True):
+    key: str
+    title: Both
+    blocks: tuple[Block, ...]
+
+
+class Report(msgspec.Struct, frozen=True):
+    title: str
+    findings: tuple[dict[str, Any], ...]
+    """Every comparison of the main system with another one, as numbers."""
+    sections: tuple[Section, ...]
+
+
+def count(value: Any) -> Cell:
+    """A whole number with separators."""
+    return Cell(f"{int(value):,}", value=value) if isinstance(value, int | float) else Cell()
+
+
+def number(value: Any, digits: int = 2) -> Cell:
+    """A number to `digits` decimals; a dash for anything else."""
+    return Cell(f"{value:.{digits}f}", value=value) if isinstance(value, int | float) else Cell()
+
+
+def share(part: float, whole: float) -> Cell:
+    return Cell(f"{100 * part / whole:.1f} %", value=part / whole) if whole else Cell()
+
+
+def interval(estimate: Estimate, digits: int = 2, *, signed: bool = False, tone: Tone = "", best: bool = False) -> Cell:
+    """An estimate over its interval."""
+    plus = "+" if signed else ""
+    sub = f"[{estimate.low:{plus}.{digits}f}, {estimate.high:{plus}.{digits}f}]"
+    return Cell(f"{estimate.value:{plus}.{digits}f}", sub=sub, value=estimate.value, tone=tone, best=best)
+
+
+def text(value: Any, tone: Tone = "") -> Cell:
+    return Cell(str(value) if value not in (None, "") else MISSING, tone=tone)
+
+
+def missing(label: str, what_zh: str, what_en: str) -> Text:
+    """Says that an input was not given, and what would have stood here."""
+    return Text(Both(f"缺少输入 {label}：{what_zh}未显示。", f"Input {label} was not given: {what_en} not shown."), "warn")

@@ -1,0 +1,249 @@
+"""What every stage shares at run time: its folder, manifest, fingerprint, lock, progress. Knows no stage.
+
+A stage's output lies in `<runs>/<stage>-<fingerprint>/`. The fingerprint covers the stage's version, settings, seed, the
+fingerprints of its inputs and the content of its raw files; so a folder that exists is done and right, and is skipped.
+Work happens in `<folder>.partial`, which is renamed when the manifest is written: kill -9 leaves nothing half-written.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from medchatzh import __version__
+
+MANIFEST = "manifest.json"
+PARTIAL = ".partial"
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stage may know of its surroundings. Only `seed` may change the output's bytes."""
+
+    seed: int = 0
+    workers: int = 1
+    threads: int = 0
+    """Threads for numerical work, 0 for one a core."""
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What a stage reports: records in and out, drops by reason, and figures worth showing (`facts`)."""
+
+    num_in: int = 0
+    num_out: int = 0
+    dropped: dict[str, int] = msgspec.field(default_factory=Counter)
+    facts: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """`manifest.json`: how this folder was made and what lies in it."""
+
+    stage: str
+    fingerprint: str
+    config: dict[str, Any]
+    seed: int
+    inputs: dict[str, str]
+    """Label → folder name of the stage it came from."""
+    files: dict[str, str]
+    """Raw file → sha256."""
+    versions: dict[str, str]
+    num_in: int
+    num_out: int
+    dropped: dict[str, int]
+    facts: dict[str, Any]
+    outputs: dict[str, str]
+    """Output file → sha256."""
+    seconds: float
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage to run: the module `medchatzh.<module>` with its config, its inputs (label → step) and its raw files."""
+
+    name: str
+    """Unique in a plan: `sft`, or `sft@no_medical` for an arm."""
+    module: str
+    config: msgspec.Struct
+    inputs: dict[str, Step] = {}
+    files: dict[str, Path] = {}
+    """Name (relative to the data folder) → raw file."""
+    root: Path = Path()
+    fingerprint: str = ""
+    resumable: bool = False
+    """The stage goes on from what it finds in its partial folder (training, generation)."""
+
+    @property
+    def stage(self) -> str:
+        return self.name.partition("@")[0]
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.stage}-{self.fingerprint}"
+
+
+def step(seed: int, digests: Digests, **fields: Any) -> Step:
+    """A `Step` with its fingerprint worked out."""
+    made = Step(**fields)
+    stage_module = import_module(f"medchatzh.{made.module}")
+    parts = {
+        "stage": made.stage,
+        "version": stage_module.VERSION,
+        "config": msgspec.to_builtins(made.config),
+        "seed": seed,
+        "inputs": {label: inner.fingerprint for label, inner in made.inputs.items()},
+        "files": {name: digests[path] for name, path in made.files.items()},
+    }
+    encoded = msgspec.json.encode(parts, order="deterministic")
+    return msgspec.structs.replace(made, fingerprint=hashlib.sha256(encoded).hexdigest()[:12])
+
+
+class Digests:
+    """sha256 of raw files, remembered by path, size and modification time, so that gigabytes are not read again."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        try:
+            self._known: dict[str, str] = msgspec.json.decode(cache.read_bytes(), type=dict[str, str])
+        except (FileNotFoundError, msgspec.DecodeError):
+            self._known = {}
+
+    def __getitem__(self, path: Path) -> str:
+        stat = path.stat()
+        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in self._known:
+            self._known[key] = sha256(path)
+        return self._known[key]
+
+    def save(self) -> None:
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._cache, msgspec.json.encode(self._known))
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write aside and rename, so that a reader sees the old file or the new one."""
+    aside = path.with_name(path.name + ".tmp")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a finished stage; ValueError where the folder is none."""
+    try:
+        return msgspec.json.decode((folder / MANIFEST).read_bytes(), type=Manifest)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{folder}: not a finished stage (no {MANIFEST})") from None
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{folder / MANIFEST}: {error}; delete the folder to make it again") from None
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Versions of the libraries that a stage's bytes may depend on (those installed), with Python's and ours."""
+    found = {"python": platform.python_version(), "medchatzh": __version__}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def execute(work: Step, runs: Path, context: Context, *, out: Path | None = None, inputs: Mapping[str, Path] | None = None) -> Path:
+    """Run one step unless it is done; returns its folder.
+
+    `out` and `inputs` stand in for the folders that the plan would use (a stage run alone).
+    """
+    folder = out or runs / work.folder_name
+    if (folder / MANIFEST).exists():
+        return folder
+    partial = folder.with_name(folder.name + PARTIAL)
+    if partial.exists() and not work.resumable:
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    paths = {label: runs / inner.folder_name for label, inner in work.inputs.items()} | dict(inputs or {})
+    module = import_module(f"medchatzh.{work.module}")
+    started = time.monotonic()
+    extra = {"files": work.files} if work.files else {}
+    result: Result = module.run(work.config, paths, partial, context, **extra)
+    manifest = Manifest(
+        stage=work.name,
+        fingerprint=work.fingerprint,
+        config=msgspec.to_builtins(work.config),
+        seed=context.seed,
+        inputs={label: path.name for label, path in paths.items()},
+        files={name: sha256(path) for name, path in work.files.items()},
+        versions=versions(getattr(module, "LIBRARIES", ())),
+        num_in=result.num_in,
+        num_out=result.num_out,
+        dropped=dict(sorted(result.dropped.items())),
+        facts=result.facts,
+        outputs={str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()},
+        seconds=round(time.monotonic() - started, 3),
+    )
+    write_atomically(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    if folder.exists():
+        raise ValueError(f"{folder}: exists but holds no {MANIFEST}; move it away, its place is needed")
+    partial.replace(folder)
+    return folder
+
+
+@contextmanager
+def lock(runs: Path) -> Iterator[None]:
+    """Hold a run folder for one process. The kernel frees the lock when the process dies, however it dies."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{runs}: another medchatzh is working there; wait for it, or give another --runs folder") from None
+        yield
+
+
+class Progress:
+    """A progress bar on standard error: count, rate, time left. Plain lines, far apart, where that is no terminal."""
+
+    def __init__(self, label: str, total: int | None, unit: str, initial: int = 0) -> None:
+        from tqdm import tqdm
+
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(
+            desc=f"{label:<12}",
+            total=total,
+            unit=" " + unit,
+            initial=initial,
+            unit_scale=True,
+            mininterval=0.2 if terminal else 15,
+            ascii=None if terminal else " .:#",
+            leave=True,
+            dynamic_ncols=terminal,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def add(self, count: int = 1, **shown: Any) -> None:
+        """Advance by `count`; `shown` (a loss, say) stands behind the bar."""
+        if shown:
+            self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(count)

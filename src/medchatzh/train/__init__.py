@@ -1,0 +1,1 @@
+"""Training: one loop (`loop`), one packer (`packing`), three stages (`pretrain`, `reward`, `sft`)."""

@@ -1,0 +1,47 @@
+"""Settings that the three training stages share."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from medchatzh.recipe import Settings
+
+
+class Optimization(Settings, frozen=True, kw_only=True):
+    """What the three training stages share. AdamW throughout, as in the paper (section 3.1)."""
+
+    learning_rate: float = 1e-3
+    """Peak. The paper's 2e-5 (pre-training) and 2e-4 (SFT) are for 7 B parameters; small models want more."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Cosine falls to a tenth of the peak; run_sf.sh of the paper's repository asks for cosine."""
+    warmup: float = 0.05
+    """Share of the steps that the rate rises over (run_sf.sh: 0.05)."""
+    weight_decay: float = 1e-5
+    """Section 3.1 of the paper."""
+    max_grad_norm: float = 1.0
+    epochs: float = 1.0
+    max_steps: int = 0
+    """Stop after so many steps even if epochs are left; 0 for no bound."""
+    row_tokens: int = 512
+    """Tokens a packed row, which is also the longest example (context length)."""
+    rows: int = 8
+    """Rows a micro batch."""
+    accumulation: int = 1
+    """Micro batches a step."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    save_steps: int = 100
+    """Steps between resumable states."""
+    held_out: float = 0.02
+    """Share of the data (by document, dialogue or case) that is never trained on and measured at the end."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epochs", "row_tokens", "rows", "accumulation", "save_steps", "max_grad_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if not 0 <= self.warmup < 1 or not 0 <= self.held_out < 1:
+            raise ValueError("warmup and held_out are shares: from 0 to below 1")
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        steps = max(1, math.ceil(self.epochs * steps_per_epoch))
+        return min(steps, self.max_steps) if self.max_steps else steps

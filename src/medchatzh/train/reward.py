@@ -1,0 +1,172 @@
+"""Reward model: Bradley–Terry over all pairs of each ranking, from the pre-trained checkpoint.
+
+Legend: N answers in a micro batch, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medchatzh import models, prompt
+from medchatzh.metrics.statistics import clustered_interval
+from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect, pack
+from medchatzh.models.reward import rewards, score
+from medchatzh.records import Preference, Turn, hold_out, read
+from medchatzh.run import Context, Result
+from medchatzh.train import loop
+from medchatzh.train.optimization import Optimization
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+VERSION = 1
+LIBRARIES = ("torch", "transformers", "numpy")
+
+
+class Config(Optimization, frozen=True, kw_only=True):
+    base: str = ""
+    """Checkpoint folder to start from (causal or reward); empty for the pre-trained model of this recipe."""
+    held_out: float = 0.25
+    """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
+    rankings: int = 8
+    """Rankings a micro batch; `rows` does not apply, a ranking's answers stay together."""
+
+
+def encode(
+    preferences: Iterable[Preference], tokenizer: PreTrainedTokenizerBase, template: prompt.Template, max_tokens: int
+) -> tuple[Examples, Ints, Ints, int]:
+    """Every answer of every ranking as one example, ending with EOS.
+
+    Returns (examples, ranking number [N], rank [N], answers dropped for length). Rankings left without a pair vanish.
+    """
+    encoded: list[prompt.Encoded] = []
+    rankings: list[int] = []
+    ranks: list[int] = []
+    num_too_long = number = 0
+    for preference in preferences:
+        answers = [prompt.encode([*preference.prompt, Turn("assistant", answer)], tokenizer, template) for answer in preference.answers]
+        fitting = [(answer, rank) for answer, rank in zip(answers, preference.ranks, strict=True) if len(answer.input_ids) <= max_tokens]
+        num_too_long += len(answers) - len(fitting)
+        if len({rank for _, rank in fitting}) < 2:
+            continue
+        for answer, rank in fitting:
+            encoded.append(answer)
+            rankings.append(number)
+            ranks.append(rank)
+        number += 1
+    return collect(encoded), np.asarray(rankings, np.int64), np.asarray(ranks, np.int64), num_too_long
+
+
+class RankingBatches:
+    """Whole rankings by step, a pure function of (seed, step)."""
+
+    def __init__(self, examples: Examples, rankings: Ints, config: Config, *, pad_id: int, seed: int) -> None:
+        self._examples, self._config, self._pad_id, self._seed = examples, config, pad_id, seed
+        self._members: list[list[int]] = [[] for _ in range(int(rankings.max()) + 1)]
+        for example, ranking in enumerate(rankings):
+            self._members[ranking].append(example)
+        self._a_step = config.rankings * config.accumulation
+        self.steps_per_epoch = -(-len(self._members) // self._a_step)
+
+    def step(self, number: int) -> list[Batch]:
+        epoch, within = divmod(number, self.steps_per_epoch)
+        order = np.random.default_rng((self._seed, epoch)).permutation(len(self._members))
+        chosen = order[within * self._a_step : (within + 1) * self._a_step]
+        return [self._assemble(chosen[start : start + self._config.rankings]) for start in range(0, len(chosen), self._config.rankings)]
+
+    def _assemble(self, rankings: Ints) -> Batch:
+        members = [example for ranking in rankings for example in self._members[ranking]]
+        rows = pack(self._examples.lengths, members, self._config.row_tokens)
+        return assemble(self._examples, rows, self._config.row_tokens, self._pad_id)
+
+
+def ranking_loss(scores: torch.Tensor, rankings: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
+    """Sum over rankings of the mean over their pairs of −log σ(chosen − rejected) (InstructGPT, equation 1). All arguments [N]."""
+    import torch
+
+    chosen, rejected = torch.nonzero((rankings[:, None] == rankings[None]) & (ranks[:, None] < ranks[None]), as_tuple=True)
+    losses = -torch.nn.functional.logsigmoid(scores[chosen] - scores[rejected])
+    pairs_a_ranking = torch.bincount(rankings[chosen], minlength=int(rankings.max()) + 1)
+    return (losses / pairs_a_ranking[rankings[chosen]]).sum()
+
+
+def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], seed: int) -> dict[str, Any]:
+    """Share of pairs in which the chosen answer has the higher value; equal values count half.
+
+    The interval (95 %) resamples groups, not pairs: the pairs of one case are far from independent.
+    """
+    groups: dict[str, list[float]] = {}
+    for scores, preference in zip(values, preferences, strict=True):
+        value_of = dict(zip(preference.answers, scores, strict=True))
+        for chosen, rejected in preference.pairs():
+            margin = value_of[chosen] - value_of[rejected]
+            groups.setdefault(preference.group or preference.id, []).append(0.5 if margin == 0 else float(margin > 0))
+    mean, low, high, num_pairs = clustered_interval(list(groups.values()), seed=seed)
+    return {"accuracy": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "num_pairs": num_pairs, "num_groups": len(groups)}
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
+    """Train on `ingest/preferences.jsonl`; writes `checkpoint/` and `metrics.jsonl`, and reports held-out pair accuracy by source."""
+    base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
+    tokenizer, template = models.load_tokenizer(base)
+    preferences = list(read(inputs["ingest"] / "preferences.jsonl", Preference))
+    if not preferences:
+        raise ValueError("reward: no preferences; add a source of format 'rankings' or 'pairs' to ingest.sources")
+    trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
+    examples, rankings, ranks, num_too_long = encode(trained, tokenizer, template, config.row_tokens)
+    if not len(examples):
+        raise ValueError(
+            f"reward: no ranking fits reward.row_tokens = {config.row_tokens} outside the held-out share; raise it, or lower held_out"
+        )
+    model = models.load_reward(base, context.seed)
+    models.check_vocabulary(model, tokenizer, base)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    batches = RankingBatches(examples, rankings, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
+
+    def loss(model: models.Model, batch: Batch) -> torch.Tensor:
+        import torch
+
+        local = np.unique(rankings[batch.examples], return_inverse=True)[1]
+        on_device = [torch.from_numpy(array).to(model.device) for array in (local, ranks[batch.examples])]
+        return ranking_loss(rewards(model, batch), *on_device)
+
+    facts = loop.train(model, batches, loss, lambda batch: len(set(rankings[batch.examples].tolist())), config, out, context, "reward")
+    models.save(model, tokenizer, template, out / "checkpoint")
+    loop.finish(out)
+    facts |= {"num_answers_too_long": num_too_long, "held_out": measure(model, held_out, tokenizer, template, config, context.seed)}
+    return Result(num_in=len(preferences), num_out=len(trained), dropped={"held_out": len(held_out)} if held_out else {}, facts=facts)
+
+
+def measure(
+    model: models.Model,
+    held_out: Sequence[Preference],
+    tokenizer: PreTrainedTokenizerBase,
+    template: prompt.Template,
+    config: Config,
+    seed: int,
+) -> dict[str, Any]:
+    """Pair accuracy of the model and of the length baseline (the longer answer wins), over all sources and by source."""
+    flat = collect(
+        prompt.encode([*preference.prompt, Turn("assistant", answer)], tokenizer, template)
+        for preference in held_out
+        for answer in preference.answers
+    )
+    scores = score(model, flat, tokenizer.pad_token_id, "held out", config.precision)
+    by_ranking = np.split(scores, np.cumsum([len(preference.answers) for preference in held_out])[:-1])
+    lengths = [np.array([len(answer) for answer in preference.answers]) for preference in held_out]
+    result: dict[str, Any] = {}
+    for source in ["all", *sorted({preference.source for preference in held_out})]:
+        chosen = [number for number, preference in enumerate(held_out) if source in ("all", preference.source)]
+        if not chosen:
+            continue
+        of_source = [held_out[number] for number in chosen]
+        result[source] = {
+            "model": accuracy([by_ranking[number] for number in chosen], of_source, seed),
+            "length": accuracy([lengths[number] for number in chosen], of_source, seed),
+        }
+    return result

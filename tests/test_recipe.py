@@ -1,0 +1,92 @@
+"""Recipes fail before any work, and say where and what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from medchatzh import recipe
+from medchatzh.pipeline import Plan, Recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+MINIMAL = {"data": {"root": "medchatzh:samples"}, "ingest": {"sources": [{"name": "a", "path": "*"}]}}
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_parses(path):
+    assert recipe.convert(recipe.load_toml(path), Recipe, str(path)).ingest.sources
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sft": {"learnin_rate": 1}}, r"r.toml: unknown key sft.learnin_rate; did you mean sft.learning_rate\?"),
+        ({"sftt": {}}, r"unknown key sftt; did you mean sft\?"),
+        ({"ingest": {"sources": [{"name": "a", "pth": "*"}]}}, r"unknown key ingest.sources\[0\].pth; did you mean ingest.sources\[0\].path"),
+        ({"generate": {"decoding": {"topp": 1}}}, r"generate.decoding.topp; did you mean generate.decoding.top_p"),
+        ({"zzz": 1}, "unknown key zzz; known here: data, ingest, run"),
+        ({"sft": {"rows": "eight"}}, "r.toml: sft.rows: Expected `int`, got `str`"),
+        ({"sft": {"rows": 0}}, "r.toml: sft: rows must be positive, not 0"),
+        ({"sft": {"pools": ["medicine"]}}, "Invalid enum value 'medicine'"),
+        ({"data": {}}, "missing required field `root`"),
+        ({"tokenizer": {"template": "alpacca"}}, "unknown prompt template 'alpacca'; known: medchatzh"),
+        ({"sft": 3}, "sft: Expected `object`, got `int`"),
+    ],
+)
+def test_mistakes_are_told_with_file_and_path(changes, message):
+    table = {**MINIMAL, **changes}
+    with pytest.raises(ValueError, match=message):
+        recipe.convert(table, Recipe, "r.toml")
+
+
+def test_overrides_are_toml_values_or_strings():
+    table = recipe.override(MINIMAL, ["sft.learning_rate=1e-4", "run.name=trial 1", 'sft.pools=["general"]', "data.root=/x"])
+    assert table["sft"] == {"learning_rate": 1e-4, "pools": ["general"]} and table["run"]["name"] == "trial 1"
+    assert table["data"] == {"root": "/x"} and MINIMAL["data"] == {"root": "medchatzh:samples"}
+    for wrong in ("sft.rows", "=3", "sft..rows=3"):
+        with pytest.raises(ValueError, match=r"write section.key=value"):
+            recipe.override(MINIMAL, [wrong])
+
+
+def test_files_that_are_no_recipes(tmp_path):
+    broken = tmp_path / "broken.toml"
+    broken.write_text("[sft\n")
+    (tmp_path / "gbk.toml").write_bytes("名 = 1".encode("gbk"))
+    for path, message in [
+        (broken, "not TOML.*line 1"),
+        (tmp_path / "none.toml", r"no such recipe \(recipes in that folder: .*broken.toml"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "gbk.toml", "not UTF-8"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            recipe.load_toml(path)
+
+
+def test_missing_data_folder_names_the_override(tmp_path):
+    with pytest.raises(ValueError, match="data.root: /nowhere is not a folder; give one with --set data.root="):
+        Plan(RECIPES / "quickstart.toml", ["data.root=/nowhere"], tmp_path)
+
+
+def names(plan):
+    return {name: step.fingerprint for name, step in plan.steps.items()}
+
+
+def test_a_change_moves_the_fingerprints_that_depend_on_it_and_no_other(tmp_path):
+    path = RECIPES / "quickstart.toml"
+    before, after = names(Plan(path, [], tmp_path)), names(Plan(path, ["sft.learning_rate=0.5"], tmp_path))
+    moved = {name for name in before if before[name] != after[name]}
+    assert moved == {
+        "sft", "sft@no_medical", "generate@medchatzh", "generate@no_medical", "score@judge", "evaluate", "report",
+    }  # fmt: skip
+
+
+def test_an_arm_shares_every_step_it_does_not_change(tmp_path):
+    steps = names(Plan(RECIPES / "quickstart.toml", [], tmp_path))
+    assert all(steps[stage] == steps[f"{stage}@no_medical"] for stage in ("ingest", "curate", "pretrain", "reward", "score"))
+    assert steps["sft"] != steps["sft@no_medical"]
+
+
+def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
+    with pytest.raises(ValueError, match=r"quickstart.toml: arms.no_medical: unknown key sft.pool; did you mean sft.pools"):
+        Plan(RECIPES / "quickstart.toml", ['arms.no_medical.sft.pool=["general"]'], tmp_path)
+    with pytest.raises(ValueError, match="arms.canned: choose another name"):
+        Plan(RECIPES / "quickstart.toml", ["arms.canned.sft.rows=2"], tmp_path)

@@ -1,0 +1,232 @@
+"""The loop: resumed = uninterrupted, accumulation changes nothing, EOS is learnt, a NaN stops with a remedy."""
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from medchatzh import models, prompt
+from medchatzh.models.packing import assemble, collect, pack
+from medchatzh.models.reward import rewards, score
+from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
+from medchatzh.run import Context
+from medchatzh.train import loop, pretrain, reward, sft
+from medchatzh.train.optimization import Optimization
+
+CONTEXT = Context(seed=3, threads=1)
+
+
+def data(count=40):
+    random = np.random.default_rng(0)
+    rows = [random.integers(5, 390, int(random.integers(5, 60))).tolist() for _ in range(count)]
+    return collect((ids, ids) for ids in rows)
+
+
+def run(checkpoint, out, config, stop_after=None):
+    model = models.load_causal(checkpoint)
+    batches = loop.Epochs(data(), config, pad_id=0, seed=3)
+    if stop_after is not None:
+
+        class Stopping:
+            steps_per_epoch = batches.steps_per_epoch
+
+            def step(self, number):
+                if number == stop_after:
+                    raise KeyboardInterrupt
+                return batches.step(number)
+
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(model, Stopping(), loop.causal_loss, lambda batch: batch.num_targets, config, out, CONTEXT, "test")
+        return None
+    loop.train(model, batches, loop.causal_loss, lambda batch: batch.num_targets, config, out, CONTEXT, "test")
+    return model
+
+
+CONFIG = Optimization(row_tokens=64, rows=4, epochs=3, learning_rate=1e-2, save_steps=4, precision="fp32")
+
+
+def test_resumed_equals_uninterrupted_to_the_bit(checkpoint, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    whole.mkdir(), broken.mkdir()
+    expected = run(checkpoint, whole, CONFIG)
+    run(checkpoint, broken, CONFIG, stop_after=9)
+    assert [state.name for state in broken.glob("state-*")] == ["state-8"]
+    resumed = run(checkpoint, broken, CONFIG)
+    assert (broken / loop.METRICS).read_bytes() == (whole / loop.METRICS).read_bytes()
+    for one, two in zip(expected.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_kill_while_saving_leaves_the_state_before(checkpoint, tmp_path, monkeypatch):
+    run(checkpoint, tmp_path, CONFIG, stop_after=5)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        run(checkpoint, tmp_path, CONFIG)
+    assert [state.name for state in tmp_path.glob("state-*")] == ["state-4"]
+
+
+def test_accumulation_changes_nothing(checkpoint, tmp_path):
+    results = []
+    for rows, accumulation in ((8, 1), (1, 8)):
+        out = tmp_path / f"{rows}"
+        out.mkdir()
+        config = msgspec.structs.replace(CONFIG, rows=rows, accumulation=accumulation, epochs=1)
+        run(checkpoint, out, config)
+        results.append([msgspec.json.decode(line)["loss"] for line in (out / loop.METRICS).read_bytes().splitlines()])
+    assert results[0] == pytest.approx(results[1], abs=2e-5)
+
+
+def test_divergence_stops_with_a_remedy(checkpoint, tmp_path):
+    config = msgspec.structs.replace(CONFIG, learning_rate=1e30, max_grad_norm=1e30)
+    with pytest.raises(ValueError, match=r"lower learning_rate \(now 1e\+30\)"):
+        run(checkpoint, tmp_path, config)
+
+
+def test_rate_rises_then_falls_to_a_tenth():
+    config = Optimization(learning_rate=1.0, warmup=0.1)
+    rates = [loop.rate(config, step, 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and rates[9] == rates[10] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.1) and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "rows", "row_tokens", "epochs"])
+def test_nonsense_settings_are_refused(field):
+    with pytest.raises(ValueError, match=f"{field} must be positive"):
+        Optimization(**{field: 0})
+
+
+def folder(tmp_path, name, **files):
+    made = tmp_path / name
+    made.mkdir(exist_ok=True)
+    for stem, rows in files.items():
+        write(made / f"{stem}.jsonl", rows)
+    return made
+
+
+def dialogues(count, pool, answer):
+    return [
+        Dialogue(id=f"{pool}:{i}", pool=pool, turns=(Turn("user", f"第{i}个问题是什么"), Turn("assistant", answer))) for i in range(count)
+    ]
+
+
+def test_sft_learns_the_answer_and_to_stop(checkpoint, tmp_path):
+    from medchatzh.models.engine import Decoding, Engine
+
+    base = tmp_path / "pretrain"
+    base.mkdir()
+    (base / "checkpoint").symlink_to(checkpoint)
+    inputs = {
+        "pretrain": base,
+        "curate": folder(tmp_path, "curate", general=dialogues(4, "general", "规律服药。")),
+        "score": folder(tmp_path, "score", medical=dialogues(12, "medical", "规律服药。")),
+    }
+    out = tmp_path / "sft"
+    out.mkdir()
+    config = sft.Config(row_tokens=64, rows=8, epochs=40, learning_rate=1e-2, held_out=0.2, precision="fp32")
+    result = sft.run(config, inputs, out, CONTEXT)
+    assert result.num_in == 16 == result.num_out + result.dropped["held_out"]
+    assert result.facts["loss_last"] < 0.1 < result.facts["loss_first"]
+    assert not list(out.glob("state-*"))
+    decoding = Decoding(max_new_tokens=20, min_new_tokens=1, repetition_penalty=1.0)
+    answers = Engine(out / "checkpoint", 1).answer(["第3个问题是什么", "问" * 300], decoding, 64)
+    assert answers == [("规律服药。", "stop"), ("", "prompt_too_long")]
+
+
+def test_sft_counts_what_is_too_long(checkpoint, tmp_path):
+    tokenizer, template = models.load_tokenizer(checkpoint)
+    long = Dialogue(id="x", turns=(Turn("user", "问"), Turn("assistant", "答" * 500)))
+    examples, num_split, num_dropped = sft.encode([*dialogues(2, "medical", "好。"), long], tokenizer, template, 64)
+    assert (len(examples), num_split, num_dropped) == (2, 0, 1)
+
+
+def test_pretrain_from_scratch_then_from_that_checkpoint(checkpoint, tmp_path):
+    documents = [Document(id=f"b:{i}", book=f"书{i}", text="脾胃虚弱者宜健脾益气，四君子汤为其代表方。" * 8) for i in range(20)]
+    inputs = {"tokenizer": checkpoint, "books": folder(tmp_path, "books", documents=documents)}
+    shape = models.Architecture(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=64)
+    config = pretrain.Config(architecture=shape, row_tokens=64, rows=8, epochs=10, learning_rate=1e-2, held_out=0.2, precision="fp32")
+    first = tmp_path / "first"
+    first.mkdir()
+    facts = pretrain.run(config, inputs, first, CONTEXT).facts
+    assert facts["num_split_documents"] > 0 and facts["held_out_bits_per_char"] < 1.0
+    second = tmp_path / "second"
+    second.mkdir()
+    onward = msgspec.structs.replace(config, base=str(first / "checkpoint"), epochs=1)
+    assert pretrain.run(onward, inputs, second, CONTEXT).facts["loss_first"] < facts["loss_first"] / 2
+    missing = msgspec.structs.replace(config, base=str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"no checkpoint there \(config.json is missing\)"):
+        pretrain.run(missing, inputs, second, CONTEXT)
+
+
+def test_pretrain_loses_no_token(checkpoint):
+    tokenizer, _ = models.load_tokenizer(checkpoint)
+    text = "失眠多梦，心烦口干。" * 30
+    examples, num_split = pretrain.encode([Document(id="a", text=text)], tokenizer, 32)
+    assert num_split == 1 and tokenizer.decode(examples.input_ids.tolist()) == text + tokenizer.eos_token
+
+
+def preferences(count):
+    return [
+        Preference(
+            id=f"p:{i}",
+            group=f"g{i // 2}",
+            source="ranked",
+            prompt=(Turn("user", f"问题{i}"),),
+            answers=("很差，差。", "规律服药，定期监测血压。", "应规律服药。"),
+            ranks=(3, 1, 2),
+        )
+        for i in range(count)
+    ]
+
+
+def test_reward_learns_the_ranking_and_reports_the_length_baseline(checkpoint, tmp_path):
+    inputs = {"ingest": folder(tmp_path, "ingest", preferences=preferences(40)), "pretrain": tmp_path}
+    (tmp_path / "checkpoint").symlink_to(checkpoint)
+    out = tmp_path / "reward"
+    out.mkdir()
+    config = reward.Config(row_tokens=64, rankings=4, epochs=6, learning_rate=3e-3, precision="fp32")
+    result = reward.run(config, inputs, out, CONTEXT)
+    assert result.num_in == 40 == result.num_out + result.dropped["held_out"]
+    measured = result.facts["held_out"]["ranked"]
+    assert measured["model"]["accuracy"] == 1.0
+    # 12 > 6 > 5 characters: the longer answer is the better one in every pair here.
+    assert [measured["length"][key] for key in ("accuracy", "low", "high")] == [1.0, 1.0, 1.0]
+    assert measured["model"]["num_pairs"] == 3 * result.dropped["held_out"]
+
+
+def test_ranking_loss_is_the_mean_over_pairs_of_each_ranking():
+    scores = torch.tensor([2.0, 0.0, 1.0, 5.0])
+    rankings, ranks = torch.tensor([0, 0, 0, 1]), torch.tensor([1, 3, 2, 1])
+    sigmoid = torch.nn.functional.logsigmoid
+    expected = -(sigmoid(torch.tensor(2.0)) + sigmoid(torch.tensor(1.0)) + sigmoid(torch.tensor(1.0))) / 3
+    assert float(reward.ranking_loss(scores, rankings, ranks)) == pytest.approx(float(expected))
+
+
+def test_ties_give_no_pair():
+    preference = Preference(id="p", prompt=(Turn("user", "问"),), answers=("甲", "乙", "丙"), ranks=(1, 2, 2))
+    assert sorted(preference.pairs()) == [("甲", "丙"), ("甲", "乙")]
+    assert reward.accuracy([np.array([1.0, 1.0, 0.0])], [preference], seed=0)["accuracy"] == 0.75
+
+
+def test_packed_rewards_equal_transformers_one_by_one(checkpoint):
+    tokenizer, template = models.load_tokenizer(checkpoint)
+    model = models.load_reward(checkpoint, seed=1).eval()
+    model.config.pad_token_id = tokenizer.pad_token_id
+    encoded = [prompt.encode((Turn("user", "问" * n), Turn("assistant", "答" * (n + 3))), tokenizer, template) for n in range(1, 9)]
+    packed = score(model, collect(encoded), tokenizer.pad_token_id, precision="fp32")
+    with torch.inference_mode():
+        alone = [float(model(torch.tensor([each.input_ids])).logits) for each in encoded]
+    assert packed == pytest.approx(alone, abs=1e-5)
+    batch = assemble(collect(encoded), pack([len(each.input_ids) for each in encoded], range(8), 96), 96, 0)
+    assert rewards(model, batch).shape == (8,)
+
+
+def test_reward_checkpoint_loads_with_transformers(checkpoint, tmp_path):
+    tokenizer, template = models.load_tokenizer(checkpoint)
+    models.save(models.load_reward(checkpoint, seed=1), tokenizer, template, tmp_path)
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path).score.weight.shape == (1, 32)
+    assert list(read(folder(tmp_path, "x", a=preferences(1)) / "a.jsonl", Preference)) == preferences(1)
