@@ -71,48 +71,74 @@ _LIST_GAP = re.compile(r"[^ \u3000][ \u3000]+(?=[^ \u3000])")
 _PARENTHESES = re.compile(r"[（(][^（）()]*[）)]")
 _HEADING = re.compile(r"(?<=\n\n)[ \u3000]*([^\n，。；！？、]{2,24})[ \u3000]*\n(?=\s*[^\n]{30})")
 _MIN_WRAPPED_LINES = 5
+_MAX_REMNANT_CHARS = 6
 
 
-def _remove(pattern: str, by: str = "", flags: int = 0) -> Callable[[str], str]:
+class _Edit(NamedTuple):
+    name: str
+    signs: tuple[str, ...]
+    """One of these stands in every text that the edit could change: a cheap look before the pattern. None: always try."""
+    apply: Callable[[str], str]
+
+
+def _replace(pattern: str, by: str = "", flags: int = 0) -> Callable[[str], str]:
     compiled = re.compile(pattern, flags)
     return lambda text: compiled.sub(by, text)
 
 
-_EDITS: dict[str, Callable[[str], str]] = {
-    "line_ends": _remove("\r+\n|\r|\x85", "\n"),
-    "control_characters": _remove("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]"),
-    "private_use": _remove("[\ue000-\uf8ff\U000f0000-\U0010fffd\ufffd]", _LOST),
-    "ratio_colons": lambda text: text.replace("∶", "："),
+_LINE_END = re.compile("\r+\n|\r|\x85")
+_EDITS = (
+    _Edit("control_characters", (), _replace("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060\ufeff]")),
+    _Edit("private_use", (), _replace("[\ue000-\uf8ff\U000f0000-\U0010fffd\ufffd]", _LOST)),
+    _Edit("ratio_colons", ("∶",), lambda text: text.replace("∶", "：")),
     # \r羚羊角\ph404.bmp\r is a picture with its caption: the caption is text, 图 alone is none
-    "figures": _remove(r"\\r(?:[ \u3000]*图)?([^\\\n]{0,40})\\[^\\\n]{1,30}\.(?:bmp|jpg|gif|png)\\r", r"\1", re.IGNORECASE),
+    _Edit(
+        "figures",
+        ("\\r",),
+        _replace(r"\\r(?:[ \u3000]*图(?=\\))?([^\\\n]{0,40})\\[^\\\n]{1,30}\.(?:bmp|jpg|gif|png)\\r", r"\1", re.IGNORECASE),
+    ),
     # \x…\x set prescription names and signatures in bold
-    "bold_marks": lambda text: text.replace("\\x", ""),
-    "site_lines": _remove(
-        r"^[> \u3000]*(?:中医)?瑰宝苑[> \u3000]*|^[^\n。]{0,20}(?:转自民间中医网|民[间間][中]?[医醫][^\n。]{0,6}恭校|版权所有|发布人[:：]|建档[:：]|网址/)[^\n。]{0,60}$",
-        "",
-        re.MULTILINE,
+    _Edit("bold_marks", ("\\x",), lambda text: text.replace("\\x", "")),
+    _Edit(
+        "site_lines",
+        ("瑰宝苑", "民间中医", "民間中醫", "版权所有", "发布人", "建档", "网址"),
+        _replace(
+            r"^[> \u3000]*(?:中医)?瑰宝苑[> \u3000]*|^[^\n。]{0,20}(?:转自民间中医网|民間中醫網恭校|版权所有|发布人[:：]|建档[:：]|网址/)[^\n。]{0,60}$",
+            "",
+            re.MULTILINE,
+        ),
     ),
-    "urls": _remove(
-        r"^[^\n。]{0,40}https?[:：]//[A-Za-z0-9./?=&#_%:\-。]+[^\n。]{0,12}$|(?:https?[:：]//|www\.)[A-Za-z0-9./?=&#_%:\-]+", "", re.MULTILINE
+    _Edit(
+        "urls",
+        ("http", "www."),
+        _replace(
+            r"^[^\n。]{0,40}https?[:：]//[A-Za-z0-9./?=&#_%:\-。]+[^\n。]{0,12}$|(?:https?[:：]//|www\.)[A-Za-z0-9./?=&#_%:\-]+",
+            "",
+            re.MULTILINE,
+        ),
     ),
-    "rules": _remove(r"^[ \u3000]*[-=_*—－─]{4,}[ \u3000]*$", "", re.MULTILINE),
-}
-"""Edits of a whole file, by name, in order."""
+    _Edit(
+        "rules", ("---", "===", "___", "***", "———", "－－－", "───"), _replace(r"^[ \u3000]*[-=_*—－─]{4,}[ \u3000]*$", "", re.MULTILINE)
+    ),
+)
+"""What digitisation added to the texts, in the order in which it is taken away."""
 
 
 def clean(text: str) -> tuple[str, list[str]]:
-    """The file's text without what its digitisation added, and the names of the edits that changed it. `□` stays: something stood there."""
+    """The text without what its digitisation added, and the names of the edits that changed it. `□` stays: something stood there."""
     made = []
-    for name, edit in _EDITS.items():
-        changed = edit(text)
-        if changed != text and name != "line_ends":
-            made.append(name)
+    for edit in _EDITS:
+        if edit.signs and not any(sign in text for sign in edit.signs):
+            continue
+        changed = edit.apply(text)
+        if changed != text:
+            made.append(edit.name)
         text = changed
     return text, made + (["lost_characters"] if _LOST in text else [])
 
 
 def split(text: str, config: Config) -> tuple[Header, list[Chapter]]:
-    """Header and chapters of a (cleaned) file, in order. A file without markers gives one chapter, or one a heading."""
+    """Header and chapters of a file, in order. A file without markers gives one chapter, or one a heading."""
     marks = list(_MARKER.finditer(text))
     if not marks:
         return Header(), _split_unmarked(text, config)
@@ -143,17 +169,22 @@ def rejoin(text: str, width: int) -> str:
     is_open = False
     for line in text.split("\n"):
         content = line.strip(" \u3000\t")
-        if is_open and content:
+        continues = is_open and bool(content)
+        if continues:
             joined[-1] += content
         else:
             joined.append(content)
-        is_open = bool(width and content and line != content and line[-1:] == " " and _goes_on(content, width))
+        # Many books were wrapped twice: a full line, a remnant of a few characters, the rest.
+        is_remnant = continues and len(content) <= _MAX_REMNANT_CHARS and content[-1] not in _ENDS
+        is_open = bool(width and content) and line.endswith(" ") and (is_remnant or _goes_on(content, width))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(joined)).strip()
 
 
 def wrap_width(text: str) -> int:
     """The length of the file's full lines: the 80th percentile of lines that end in a space but not in a sentence's end; 0 for none."""
-    lengths = sorted(len(line.strip()) for line in text.split("\n") if line.endswith(" ") and line.strip() and line.strip()[-1] not in _ENDS)
+    lengths = sorted(
+        len(line.strip()) for line in text.split("\n") if line.endswith(" ") and line.strip() and line.strip()[-1] not in _ENDS
+    )
     return lengths[len(lengths) * 4 // 5] if len(lengths) >= _MIN_WRAPPED_LINES else 0
 
 
@@ -161,6 +192,8 @@ def _goes_on(line: str, width: int) -> bool:
     """This wrapped line stops in mid-sentence: it is full, or it is prose (clauses, not a list of drugs) without an end."""
     if line[-1] in _ENDS:
         return False
+    if sum(map(line.count, "（(")) > sum(map(line.count, "）)")):
+        return True
     bare = _PARENTHESES.sub("", line)
     if len(_LIST_GAP.findall(bare)) >= 2 and not re.search("[，。；：]", bare):
         return False
@@ -202,7 +235,7 @@ def documents(books: Iterable[Document], config: Config) -> Iterator[Document | 
 
 
 def _chapters(file: Document, config: Config, taken: Counter[str]) -> Iterator[Document]:
-    text, edits = clean(file.text)
+    text = _LINE_END.sub("\n", file.text)
     header, chapters = split(text, config)
     width = wrap_width(text) if config.rejoin_lines else 0
     book = header.book or file.book
@@ -211,7 +244,7 @@ def _chapters(file: Document, config: Config, taken: Counter[str]) -> Iterator[D
     taken[key] += 1
     key += f"~{taken[key]}" if taken[key] > 1 else ""
     for number, chapter in enumerate(chapters, 1):
-        body = _LABEL.sub("", chapter.text)
+        body, edits = clean(_LABEL.sub("", chapter.text))
         rejoined = rejoin(body, width)
         lines = ["rejoined_lines"] if width and rejoined != rejoin(body, 0) else []
         yield msgspec.structs.replace(
@@ -222,7 +255,7 @@ def _chapters(file: Document, config: Config, taken: Counter[str]) -> Iterator[D
             author=header.author or file.author,
             dynasty=header.dynasty or file.dynasty,
             year=header.year or file.year,
-            chapter=chapter.name or file.chapter,
+            chapter=clean(chapter.name)[0] or file.chapter,
             edits=(*file.edits, *edits, *lines),
         )
 

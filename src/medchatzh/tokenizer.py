@@ -56,29 +56,34 @@ def train(texts: Iterable[str], config: Config, threads: int = 1) -> bytes:
         yield first
         yield from lines
 
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=sentences(),
-        model_writer=model,
-        model_type="bpe",
-        vocab_size=config.vocab_size,
-        hard_vocab_limit=False,
-        character_coverage=config.character_coverage,
-        byte_fallback=True,
-        split_digits=True,
-        # Text must come back as it went in: no NFKC, no squeezed spaces, no space in front.
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        add_dummy_prefix=False,
-        allow_whitespace_only_pieces=True,
-        # A newline never merges with a neighbour, so a turn's text tokenizes the same alone and between its headers.
-        user_defined_symbols=["\n"],
-        pad_id=0,
-        bos_id=1,
-        eos_id=2,
-        unk_id=3,
-        num_threads=threads,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=sentences(),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=config.vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=config.character_coverage,
+            byte_fallback=True,
+            split_digits=True,
+            # Text must come back as it went in: no NFKC, no squeezed spaces, no space in front.
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            add_dummy_prefix=False,
+            allow_whitespace_only_pieces=True,
+            # A newline never merges with a neighbour, so a turn's text tokenizes the same alone and between its headers.
+            user_defined_symbols=["\n"],
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            num_threads=threads,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        # Its message is "INTERNAL: file(line) [condition] Vocabulary size is smaller than required_chars. 3000 vs 3064. …"
+        reason = str(error).rpartition("] ")[2]
+        raise ValueError(f"tokenizer: sentencepiece: {reason} (settings tokenizer.vocab_size, tokenizer.character_coverage)") from None
     return model.getvalue()
 
 

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from medchatzh.metrics.published import METRICS, TABLE_1
+from medchatzh.metrics.statistics import Verdict
 from medchatzh.metrics.summary import JUDGE, Answers, CategoryMean, Mean, PairedDifference, Reconciliation, Summary
 from medchatzh.records import Prediction, Question, Reject, Score, write
 from medchatzh.run import MANIFEST, Manifest
@@ -53,7 +54,12 @@ def finish(
 
 def questions() -> list[Question]:
     return [
-        Question(id=f"webmedqa:{category}{number}", category=category, question=f"{category}问题{number}？{HOSTILE}", references=(f"真实答案{number}",))
+        Question(
+            id=f"webmedqa:{category}{number}",
+            category=category,
+            question=f"{category}问题{number}？{HOSTILE}",
+            references=(f"真实答案{number}",),
+        )
         for category, size in CATEGORIES.items()
         for number in range(size)
     ]
@@ -65,7 +71,9 @@ def summary(systems: Sequence[str] = SYSTEMS, *, judged: bool = True) -> Summary
     columns = [(protocol, metric) for protocol in ("strict", "medchatzh") for metric in METRICS]
     columns += [(JUDGE, "reward")] if judged else []
     level = {
-        (system, protocol, metric): (LEVEL.get(system, 20.0) / 20 - 1 if protocol == JUDGE else LEVEL.get(system, 20.0) * (1 + (protocol != "strict")) / place)
+        (system, protocol, metric): (
+            LEVEL.get(system, 20.0) / 20 - 1 if protocol == JUDGE else LEVEL.get(system, 20.0) * (1 + (protocol != "strict")) / place
+        )
         for system in systems
         for place, (protocol, metric) in enumerate(columns, 1)
     }
@@ -76,18 +84,29 @@ def summary(systems: Sequence[str] = SYSTEMS, *, judged: bool = True) -> Summary
 
     def difference(other: str, protocol: str, metric: str) -> PairedDifference:
         value = level[systems[0], protocol, metric] - level[other, protocol, metric]
-        verdict = "not distinguishable" if abs(value) < 0.5 and protocol != JUDGE else "better" if value > 0 else "worse"
+        verdict: Verdict = "not distinguishable" if abs(value) < 0.5 and protocol != JUDGE else "better" if value > 0 else "worse"
         return PairedDifference(
-            main=systems[0], other=other, protocol=protocol, metric=metric, mean=value, low=value - 0.5, high=value + 0.5, p_value=0.001, n=n,
+            main=systems[0],
+            other=other,
+            protocol=protocol,
+            metric=metric,
+            mean=value,
+            low=value - 0.5,
+            high=value + 0.5,
+            p_value=0.001,
+            n=n,
             verdict=verdict,
-        )  # fmt: skip
+        )
 
     return Summary(
         main=systems[0],
         systems=tuple(systems),
         protocols=("strict", "medchatzh"),
         metrics=METRICS,
-        signatures={protocol: {metric: f"{metric.split('-')[0]}|refs:{protocol}|v:test"} for protocol, metric in columns},
+        signatures={
+            name: {metric: f"{metric.partition('-')[0]}|refs:{name}|v:test" for protocol, metric in columns if protocol == name}
+            for name in dict.fromkeys(protocol for protocol, _ in columns)
+        },
         questions=Reconciliation(loaded=n + 3, repeated=2, no_reference=1, scorable=n),
         num_resamples=2000,
         confidence=0.95,
@@ -103,7 +122,8 @@ def summary(systems: Sequence[str] = SYSTEMS, *, judged: bool = True) -> Summary
         ),
         differences=tuple(difference(other, *column) for other in systems[1:] for column in columns),
         answers=tuple(
-            Answers(system=system, n=n, empty=1, cut=4, prompt_too_long=0, mean_chars=80.5, distinct_1=0.02, distinct_2=0.2) for system in systems
+            Answers(system=system, n=n, empty=1, cut=4, prompt_too_long=0, mean_chars=80.5, distinct_1=0.02, distinct_2=0.2)
+            for system in systems
         ),
         published=TABLE_1,
     )
@@ -111,7 +131,9 @@ def summary(systems: Sequence[str] = SYSTEMS, *, judged: bool = True) -> Summary
 
 def predictions(system: str, asked: Sequence[Question]) -> list[Prediction]:
     return [
-        Prediction(id=question.id, category=question.category, system=system, question=question.question, answer=f"{system}的回答：{HOSTILE}")
+        Prediction(
+            id=question.id, category=question.category, system=system, question=question.question, answer=f"{system}的回答：{HOSTILE}"
+        )
         for question in asked
     ]
 
@@ -120,17 +142,32 @@ def training(folder: Path, stage: str, start: float, *, config: Mapping[str, Any
     folder.mkdir(parents=True)
     rng = random.Random(stage)
     log = [
-        {"step": step, "loss": start * math.exp(-step / 200) + 1.5 + rng.gauss(0, 0.12), "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 2048}
+        {
+            "step": step,
+            "loss": start * math.exp(-step / 200) + 1.5 + rng.gauss(0, 0.12),
+            "learning_rate": 1e-3,
+            "grad_norm": 1.0,
+            "tokens": 2048,
+        }
         for step in range(1, 601)
     ]
     (folder / "metrics.jsonl").write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in log))
-    common = {"num_parameters": 3_456_789, "num_steps": 600, "num_tokens": 1_228_800, "loss_first": log[0]["loss"], "loss_last": log[-1]["loss"]}
+    common = {
+        "num_parameters": 3_456_789,
+        "num_steps": 600,
+        "num_tokens": 1_228_800,
+        "loss_first": log[0]["loss"],
+        "loss_last": log[-1]["loss"],
+    }
     return finish(folder, stage, config=config, counts=(1000, 950), dropped={"held_out": 50}, facts=common | facts)
 
 
 def rejects(folder: Path, stage: str, reasons: Mapping[str, int]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"id": "clinic:1", "turns": [{"role": "user", "content": f"失眠怎么办 {HOSTILE}"}, {"role": "assistant", "content": "加微信 13800138000"}]}
+    record = {
+        "id": "clinic:1",
+        "turns": [{"role": "user", "content": f"失眠怎么办 {HOSTILE}"}, {"role": "assistant", "content": "加微信 13800138000"}],
+    }
     found = [
         Reject(id=f"clinic:{reason}{number}", source="clinic", stage=stage, reason=reason, detail=f"见 {reason} {number}", record=record)
         for reason, size in reasons.items()
@@ -145,7 +182,12 @@ def evaluated(folder: Path, found: Summary, asked: Sequence[Question]) -> Path:
     metrics = {"strict/BLEU-1": 21.5, "strict/ROUGE-L": 14.25, "medchatzh/BLEU-1": 50.0, "reward": 0.5}
     write(
         folder / "scores.jsonl",
-        (Score(id=question.id, system=system, metric=metric, value=value) for system in found.systems for question in asked for metric, value in metrics.items()),
+        (
+            Score(id=question.id, system=system, metric=metric, value=value)
+            for system in found.systems
+            for question in asked
+            for metric, value in metrics.items()
+        ),
     )
     return finish(folder, "evaluate", counts=(len(asked), len(asked)), dropped={"repeated_question": 2})
 
@@ -181,14 +223,22 @@ def finished_run(tmp_path: Path) -> dict[str, Path]:
     )
     inputs["books"] = finish(root / "books", "books", counts=(10, 230))
     inputs["tokenizer"] = finish(root / "tokenizer", "tokenizer", counts=(100, 1), facts={"vocab_size": 8000})
-    inputs["pretrain"] = training(root / "pretrain", "pretrain", 6.0, held_out_loss=4.25, held_out_bits_per_char=5.5, num_split_documents=31)
+    inputs["pretrain"] = training(
+        root / "pretrain", "pretrain", 6.0, held_out_loss=4.25, held_out_bits_per_char=5.5, num_split_documents=31
+    )
     model, length = {"accuracy": 0.61, "low": 0.52, "high": 0.7}, {"accuracy": 0.58, "low": 0.5, "high": 0.66}
     sizes = {"num_pairs": 420, "num_groups": 60}
     held_out = {source: {"model": model | sizes, "length": length | sizes} for source in ("all", "rankings")}
     inputs["reward"] = training(root / "reward", "reward", 0.5, held_out=held_out, num_answers_too_long=3)
     rejects(root / "score", "score", {"low_reward": 134})
     curve = [[round(-2 + 0.2 * place, 3), round(1 - place / 20, 3)] for place in range(21)]
-    facts = {"threshold": -1.2, "kind": "quantile", "quantiles": [pair[0] for pair in curve], "retention": curve, "reward_fingerprint": "abc"}
+    facts = {
+        "threshold": -1.2,
+        "kind": "quantile",
+        "quantiles": [pair[0] for pair in curve],
+        "retention": curve,
+        "reward_fingerprint": "abc",
+    }
     inputs["score"] = finish(root / "score", "score", counts=(670, 536), dropped={"low_reward": 134}, facts=facts)
     inputs["sft"] = training(root / "sft", "sft", 4.0, held_out_loss=3.1, num_split_dialogues=2, config={"pools": ["general", "medical"]})
     inputs[f"sft@{ARM}"] = training(root / "sft-arm", f"sft@{ARM}", 4.4, held_out_loss=3.9, config={"pools": ["general"]})

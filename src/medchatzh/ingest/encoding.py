@@ -58,19 +58,24 @@ def detect(data: bytes, declared: str = "") -> str:
         raise Unreadable("empty_file", f"{len(data)} bytes, none of them text")
     if data.count(0) > len(data) // 2:
         raise Unreadable("null_bytes", f"{data.count(0)} of the first {len(data)} bytes are NUL")
-    damage = _share_of_bad(data, "utf-8")
-    if not damage:
+    if _is_utf8(data):
         return "utf-8"
-    if declared:
-        return declared
-    return "utf-8" if damage < MAX_FOREIGN_UTF8 else "gb18030"
+    return declared or ("utf-8" if _share_of_bad(data[:SAMPLE_BYTES]) < MAX_FOREIGN_UTF8 else "gb18030")
 
 
-def _share_of_bad(data: bytes, encoding: str) -> float:
-    """Undecodable bytes per non-ASCII byte; a character cut off at the end of `data` does not count."""
-    text = codecs.getincrementaldecoder(encoding)(ERRORS).decode(data, False)
+def _is_utf8(data: bytes) -> bool:
+    """Strictly, but for a character cut off at the end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data, False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _share_of_bad(data: bytes) -> float:
+    """Errors per non-ASCII byte when read as UTF-8."""
     num_foreign = len(data) - len(data.decode("ascii", "ignore"))
-    return text.count(BAD) / max(1, num_foreign)
+    return data.decode("utf-8", "replace").count("\ufffd") / max(1, num_foreign)
 
 
 def decode(data: bytes, declared: str = "") -> tuple[str, str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -12,6 +13,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
@@ -44,27 +46,39 @@ class Part:
 
     @cached_property
     def sample(self) -> bytes:
-        """The first bytes: 256 KiB, or on to the first that is not ASCII, for ASCII tells nothing of the encoding."""
+        """The first 256 KiB, or what of them can be unpacked."""
         with self.open() as file:
-            first = data = file.read(SAMPLE_BYTES)
-            while data.isascii() and len(data) == SAMPLE_BYTES:
-                data = file.read(SAMPLE_BYTES)
-            return first if data.isascii() else data
+            return _read(file)
 
     @cached_property
     def encoding(self) -> str:
-        """Codec name. Raises `encoding.Unreadable`."""
-        return detect(self.sample, self._declared)
+        """Codec name, told by the first bytes that are not all ASCII. Raises `encoding.Unreadable`."""
+        if not (self.sample.isascii() and len(self.sample) == SAMPLE_BYTES):
+            return detect(self.sample, self._declared)
+        with self.open() as file:
+            while (data := _read(file)) and data.isascii():
+                pass
+        return detect(data or self.sample, self._declared)
 
     @cached_property
     def head(self) -> str:
-        """The first 64 Ki characters, to tell the format by."""
-        with self.text() as file:
-            return file.read(1 << 16)
+        """The decoded sample, to tell the format by."""
+        return codecs.getincrementaldecoder(self.encoding)(ERRORS).decode(self.sample, False)
 
     def text(self) -> TextIO:
         """The decoded text; lines end with `\\n` alone, undecodable bytes are `encoding.BAD`."""
         return io.TextIOWrapper(self.open(), encoding=self.encoding, errors=ERRORS, newline="\n")
+
+
+def _read(file: BinaryIO) -> bytes:
+    """The next SAMPLE_BYTES, fewer at the end or at damage."""
+    chunks = []
+    missing = SAMPLE_BYTES
+    with suppress(*CORRUPT):
+        while missing and (chunk := file.read1(missing)):  # type: ignore[attr-defined]
+            chunks.append(chunk)
+            missing -= len(chunk)
+    return b"".join(chunks)
 
 
 def parts(name: str, path: Path, declared: str = "") -> Iterator[Part]:

@@ -23,6 +23,7 @@ _CHUNK_CHARS = 1 << 20
 _SPACE = re.compile(r"[ \t\r\n,]*")
 _OBJECT = re.compile(r"\{")
 _JSON_START = re.compile(r'\s*(?:\[\s*[\[{"\]]|\{\s*["}])')
+_UNDECODED = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 _decode_line = msgspec.json.Decoder().decode
 _decode_element = json.JSONDecoder().raw_decode
 
@@ -69,14 +70,14 @@ def _parsable_lines(head: str) -> Iterator[Any]:
     for line in head.split("\n")[:50]:
         try:
             yield _decode_line(line)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except _UNDECODED:
             continue
 
 
 def _line_rows(stream: TextIO) -> Iterator[Row]:
     for number, line in enumerate(stream, 1):
         if not line.isspace():
-            yield number, parse(line)
+            yield number, parse(line.rstrip("\r\n"))
 
 
 def parse(text: str) -> Any:
@@ -85,14 +86,19 @@ def parse(text: str) -> Any:
         return undecodable(text)
     try:
         return _decode_line(text)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+    except _UNDECODED:
         pass
     try:  # Python's parser says in which column a text breaks, and passes NaN, which msgspec does not
         return _encodable(json.loads(text), text)
     except json.JSONDecodeError as error:
-        return Broken("broken_row", f"{error.msg} at column {error.colno}", text)
+        return Broken("broken_row", f"{_what(error)} at column {error.colno}", text)
     except (ValueError, RecursionError) as error:
         return Broken("broken_row", str(error), text)
+
+
+def _what(error: json.JSONDecodeError) -> str:
+    """Some of Python's messages end with the word before the place."""
+    return error.msg.removesuffix(" at")
 
 
 def _encodable(value: Any, raw: str) -> Any:
@@ -112,7 +118,6 @@ class _Window:
         self.buffer = ""
         self.position = 0
         self.line = 1
-        self.ended = False
 
     @classmethod
     def of(cls, text: str) -> _Window:
@@ -122,7 +127,7 @@ class _Window:
         """Read on, at least doubling what is not yet parsed (a record larger than the buffer is parsed anew each time)."""
         rest = self.buffer[self.position :]
         more = self._stream.read(max(_CHUNK_CHARS, len(rest)))
-        self.buffer, self.position, self.ended = rest + more, 0, not more
+        self.buffer, self.position = rest + more, 0
         return bool(more)
 
     def move(self, position: int) -> None:
@@ -184,8 +189,8 @@ def _where(window: _Window, error: json.JSONDecodeError) -> str:
     before = window.buffer[window.position : error.pos]
     breaks = before.count("\n")
     if breaks:
-        return f"{error.msg} at line {window.line + breaks}, column {len(before) - before.rfind(chr(10))}"
-    return f"{error.msg} at character {len(before) + 1} of the record"
+        return f"{_what(error)} at line {window.line + breaks}, column {len(before) - before.rfind(chr(10))}"
+    return f"{_what(error)} at character {len(before) + 1} of the record"
 
 
 def _resume(window: _Window, accept: Callable[[Any], bool]) -> None:

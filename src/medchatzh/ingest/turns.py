@@ -66,7 +66,8 @@ def normalize_turns(found: Iterable[tuple[Role, str]], *, answered: bool = True)
     body: list[tuple[Role, str]] = []
     for role, text in found:
         if not text:
-            edits["empty_turn_dropped"] = None
+            if role != "system":
+                edits["empty_turn_dropped"] = None
         elif role == "system" and body:
             edits["late_system_turn_dropped"] = None
         elif role == "system":

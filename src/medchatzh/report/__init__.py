@@ -43,7 +43,7 @@ class Config(Settings, frozen=True, kw_only=True):
 
 def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Report:
     """The whole report as data. ValueError where a folder is no finished stage."""
-    from medchatzh.report import corpus, provenance, samples, scores, training
+    from medchatzh.report import corpus, figures, provenance, samples, scores, training
     from medchatzh.report.data import Inputs
     from medchatzh.report.view import Both, Report, Section
 
@@ -51,9 +51,9 @@ def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Repor
     sections = (
         ("run", "本次运行", "What this run is", provenance.overview(given, config.title, config.note, context.seed)),
         ("findings", "主要结论", "Key findings", scores.key_findings(given)),
-        ("table1", "表 1：webMedQA 上的评分", "Table 1: scores", scores.tables(given)),
-        ("figure1", "图 1：各科室的奖励分", "Figure 1: reward by category", scores.categories(given)),
-        ("figure2", "图 2：消融", "Figure 2: ablation", scores.ablation(given)),
+        ("table1", "表 1：评测分数", "Table 1: benchmark scores", scores.tables(given)),
+        ("figure1", "图 1：各科室的奖励分", "Figure 1: reward by category", figures.categories(given)),
+        ("figure2", "图 2：消融", "Figure 2: ablation", figures.ablation(given)),
         ("data", "数据的去留", "Retention", corpus.retention(given, context.seed, config.num_rejects)),
         ("training", "训练", "Training", training.curves(given)),
         ("samples", "答案样例", "Sample answers", samples.samples(given, config.num_samples, context.seed)),

@@ -1,6 +1,6 @@
 """Charts as SVG text: bars, forest plot, lines, flow. Pure functions of small specs; the page's CSS gives the colours.
 
-Every text is escaped. Classes name the role of a mark (`main`, `s1`, `floor1`, `copied` …), so that light and dark need one drawing.
+Every text is escaped. Classes name the role of a mark (`main`, `s1`, `floor1`, `good` …), so that light and dark need one drawing.
 """
 
 from __future__ import annotations
@@ -196,8 +196,8 @@ def lines(chart: Lines) -> str:
     across = _Scale(*_padded(min(xs), max(xs), 0), 56, WIDTH - 20)
     up = _Scale(*_padded(min(ys), max(ys), 0.05), top + height, top + 12)
     parts = [*legend, *_grid(across, top + 12, top + height)]
-    for tick in ticks(up.low, up.high):
-        parts += [_rule(56, up(tick), WIDTH - 20, up(tick), "grid"), _text(50, up(tick) + 4, f"{tick:g}", anchor="end", css="quiet")]
+    for tick in ticks(up.low, up.high, 7):
+        parts += [_rule(56, up(tick), WIDTH - 20, up(tick), "grid"), _text(50, up(tick) + 4, _tick(tick), anchor="end", css="quiet")]
     for line in sorted(drawn, key=lambda line: not line.faint):
         css = f"line {line.tone}" + (" faint" if line.faint else "")
         path = " ".join(f"{across(x):.1f},{up(y):.1f}" for x, y in line.points)
@@ -286,9 +286,13 @@ def _legend(series: Iterable[Series], left: float) -> tuple[list[str], float]:
 
 
 def _grid(scale: _Scale, top: float, bottom: float) -> Iterator[str]:
-    for tick in ticks(scale.low, scale.high):
+    for tick in ticks(scale.low, scale.high, 7):
         yield _rule(scale(tick), top, scale(tick), bottom, "grid")
-        yield _text(scale(tick), bottom + 16, f"{tick:g}", anchor="middle", css="quiet")
+        yield _text(scale(tick), bottom + 16, _tick(tick), anchor="middle", css="quiet")
+
+
+def _tick(value: float) -> str:
+    return f"{value:g}".replace("-", "−")
 
 
 def _rule(x1: float, y1: float, x2: float, y2: float, css: str) -> str:

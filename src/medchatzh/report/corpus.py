@@ -29,7 +29,7 @@ def retention(inputs: Inputs, seed: int, num_rejects: int) -> tuple[Block, ...]:
     """Flow by pool, stages, reasons, sources, repairs, lengths, overlap with the benchmark, examples."""
     examples, lost = inputs.rejects(seed, num_rejects)
     absent = [label for label in ("ingest", "books", "curate", "score", "sft") if label not in inputs]
-    blocks: list[Block] = [missing(label, "该阶段的保留情况", "what it kept") for label in absent]
+    blocks: list[Block] = [missing(label, "该阶段的保留情况", "records kept") for label in absent]
     curated = inputs.facts("curate")
     blocks += _flow(inputs, _table(curated, "by_pool"))
     blocks += [*_stages(inputs), *_reasons(inputs)]
@@ -55,10 +55,8 @@ def _flow(inputs: Inputs, by_pool: Mapping[str, Any]) -> Iterator[Block]:
     for pool, counts in by_pool.items():
         name, tone = POOLS.get(pool, (pool, "s3"))
         kept = counts.get("num_out")
-        if pool == "medical":
-            filtered = inputs.manifests["score"].num_out if "score" in inputs else None
-        else:
-            filtered = kept
+        after_reward = inputs.manifests["score"].num_out if "score" in inputs else None
+        filtered = after_reward if pool == "medical" else kept
         trained = None if trained_on is None else filtered if pool in trained_on else 0
         steps = (counts.get("num_in"), kept, filtered, trained)
         bands.append(Band(name, tone, steps))
@@ -72,7 +70,7 @@ def _flow(inputs: Inputs, by_pool: Mapping[str, Any]) -> Iterator[Block]:
     )
     yield Figure(Both("数据的去留", "Records kept, by pool"), Flow("records kept by stage and pool", columns, tuple(bands)), (note,))
     heads = ("池 / pool", "读入 / ingested", "清洗后 / curated", "奖励筛选后 / by reward", "用于微调 / SFT", "保留 / kept")
-    yield Table(Both("数据的去留：数字", "The same as numbers"), heads, tuple(rows), (note,))
+    yield Table(Both("数据的去留：数字", "The same as numbers"), heads, tuple(rows), (note,), folded=True)
 
 
 def _stages(inputs: Inputs) -> Iterator[Block]:

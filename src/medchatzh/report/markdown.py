@@ -54,9 +54,8 @@ def _sentence(item: Text) -> str:
 def _table(table: Table) -> Iterator[str]:
     yield f"**{_both(table.caption)}**"
     yield ""
-    numeric = [any(row.cells[place].value is not None for row in table.rows) for place in range(len(table.columns))]
     yield "| " + " | ".join(map(escape, table.columns)) + " |"
-    yield "|" + "|".join("---:" if right else "---" for right in numeric) + "|"
+    yield "|" + "|".join("---:" if right else "---" for right in table.numeric()) + "|"
     yield from ("| " + " | ".join(_cell(cell, row) for cell in row.cells) + " |" for row in table.rows)
     for note in table.notes:
         yield ""

@@ -8,7 +8,23 @@ from typing import Any
 
 from medchatzh.report.charts import Effect, Estimate, Forest, Line, Lines
 from medchatzh.report.data import Inputs
-from medchatzh.report.view import Block, Both, Cell, Figure, Row, Table, Text, Tone, count, interval, missing, number, text
+from medchatzh.report.view import (
+    Block,
+    Both,
+    Cell,
+    Figure,
+    Row,
+    Table,
+    Text,
+    Tone,
+    count,
+    decimal,
+    in_words,
+    interval,
+    missing,
+    number,
+    text,
+)
 
 Points = Sequence[tuple[float, float]]
 
@@ -53,7 +69,7 @@ def curves(inputs: Inputs) -> tuple[Block, ...]:
             blocks.append(Text(Both(f"{stage} 没有留下损失记录。", f"{stage} left no loss log."), "warn"))
     if table:
         columns = ("阶段 / stage", *(f"{place:.0%}" for place in _PLACES))
-        blocks.append(Table(Both("平滑后的训练损失，按进度", "Smoothed training loss by progress"), columns, tuple(table)))
+        blocks.append(Table(Both("平滑后的训练损失，按进度", "Smoothed training loss by progress"), columns, tuple(table), folded=True))
     blocks += _held_out(inputs)
     blocks += _accuracy(inputs)
     blocks += _threshold(inputs)
@@ -121,8 +137,7 @@ def _accuracy(inputs: Inputs) -> Iterator[Block]:
             estimate = _estimate(found)
             if estimate is None:
                 continue
-            words = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
-            effects.append(Effect(f"{source} · {label}", estimate, tone, words))
+            effects.append(Effect(f"{source} · {label}", estimate, tone, in_words(estimate, 3)))
             counts = (count(found.get("num_pairs")), count(found.get("num_groups")))
             rows.append(Row((text(source), text(f"{label} / {name}"), interval(estimate, 3), *counts), "" if name == "model" else "floor"))
     if not rows:
@@ -131,7 +146,7 @@ def _accuracy(inputs: Inputs) -> Iterator[Block]:
     caption = Both("奖励模型的留出准确率与长度基线", "Held-out pair accuracy against the length baseline")
     yield Figure(caption, chart, (Both("竖线 0.5：抛硬币；区间按病例重采样", "Line at 0.5: a coin; intervals resample cases, not pairs"),))
     columns = ("来源 / source", "判断者 / judge", "准确率 / accuracy", "对数 / pairs", "组 / groups")
-    yield Table(Both("奖励模型的留出准确率：数字", "The same as numbers"), columns, tuple(rows))
+    yield Table(Both("奖励模型的留出准确率：数字", "The same as numbers"), columns, tuple(rows), folded=True)
     yield from _against_length(held_out.get("all") or {})
 
 
@@ -139,7 +154,7 @@ def _against_length(measured: Mapping[str, Any]) -> Iterator[Block]:
     model, length = _estimate(measured.get("model") or {}), _estimate(measured.get("length") or {})
     if not model or not length:
         return
-    pair = f"{model.value:.3f} [{model.low:.3f}, {model.high:.3f}]，{length.value:.3f}"
+    pair = f"{in_words(model, 3)}；长者胜 {in_words(length, 3)}"
     if model.low > length.value:
         zh, en, tone = (
             "奖励模型的区间高于“长者胜”：它知道的不只是长度。",
@@ -172,7 +187,7 @@ def _threshold(inputs: Inputs) -> Iterator[Block]:
         return
     threshold = facts.get("threshold")
     kind = facts.get("kind", "absolute")
-    marks = ((threshold, f"阈值 {threshold:.3g}"),) if isinstance(threshold, int | float) else ()
+    marks = ((threshold, f"阈值 {decimal(threshold, 3)}"),) if isinstance(threshold, int | float) else ()
     chart = Lines("share of medical records kept", "阈值 / threshold", "保留 / kept", (Line("医疗数据", "main", tuple(points)),), marks)
     note = Both(
         f"本次阈值的类型：{kind}。论文用绝对值 0.5，但奖励是无界的回归分，零点与尺度没有意义",
@@ -180,4 +195,4 @@ def _threshold(inputs: Inputs) -> Iterator[Block]:
     )
     yield Figure(Both("阈值与保留率", "Retention against the threshold"), chart, (note,))
     rows = tuple(Row((number(value, 3), Cell(f"{100 * kept:.0f} %", value=kept))) for value, kept in points[::2])
-    yield Table(Both("阈值与保留率：数字", "The same as numbers"), ("阈值 / threshold", "保留 / kept"), rows)
+    yield Table(Both("阈值与保留率：数字", "The same as numbers"), ("阈值 / threshold", "保留 / kept"), rows, folded=True)

@@ -44,6 +44,14 @@ class Table(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[Both, ...] = ()
+    folded: bool = False
+    """The page shows it on request: a figure beside it says the same."""
+
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers alone, and so stand to the right."""
+        columns = ([row.cells[place] for row in self.rows] for place in range(len(self.columns)))
+        shown = ([cell for cell in column if cell.text != MISSING] for column in columns)
+        return [bool(cells) and all(cell.value is not None for cell in cells) for cells in shown]
 
 
 class Figure(msgspec.Struct, frozen=True, tag="figure", omit_defaults=True):
@@ -111,7 +119,7 @@ def count(value: Any) -> Cell:
 
 def number(value: Any, digits: int = 2) -> Cell:
     """A number to `digits` decimals; a dash for anything else."""
-    return Cell(f"{value:.{digits}f}", value=value) if isinstance(value, int | float) else Cell()
+    return Cell(decimal(value, digits), value=value) if isinstance(value, int | float) else Cell()
 
 
 def share(part: float, whole: float) -> Cell:
@@ -120,9 +128,21 @@ def share(part: float, whole: float) -> Cell:
 
 def interval(estimate: Estimate, digits: int = 2, *, signed: bool = False, tone: Tone = "", best: bool = False) -> Cell:
     """An estimate over its interval."""
-    plus = "+" if signed else ""
-    sub = f"[{estimate.low:{plus}.{digits}f}, {estimate.high:{plus}.{digits}f}]"
-    return Cell(f"{estimate.value:{plus}.{digits}f}", sub=sub, value=estimate.value, tone=tone, best=best)
+    low, high = (decimal(end, digits, signed=signed) for end in (estimate.low, estimate.high))
+    shown = decimal(estimate.value, digits, signed=signed)
+    return Cell(shown, sub=f"[{low}, {high}]", value=estimate.value, tone=tone, best=best)
+
+
+def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:
+    """A number with a true minus sign, and never minus nought."""
+    rounded = round(value, digits) + 0.0
+    return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def in_words(estimate: Estimate, digits: int = 2, *, signed: bool = False) -> str:
+    """`+1.20 [+0.80, +1.60]`"""
+    cell = interval(estimate, digits, signed=signed)
+    return f"{cell.text} {cell.sub}"
 
 
 def text(value: Any, tone: Tone = "") -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -50,11 +51,13 @@ def _convert(text: str) -> Record:
     if BAD in text:
         return broken(undecodable(text))
     try:
-        fields = next(csv.reader(text.strip("\r\n").splitlines(keepends=True), delimiter="\t"))
+        rows = list(csv.reader(io.StringIO(text.strip("\r\n"), newline=""), delimiter="\t"))
     except csv.Error as error:
         return broken(Broken("broken_row", str(error), text))
-    if len(fields) != 3 or fields[0] not in ("0", "1"):
-        return broken(Broken("broken_row", f"{len(fields)} tab-separated fields, expected label, question, answer", text))
+    fields = rows[0]
+    if len(rows) > 1 or len(fields) != 3 or fields[0] not in ("0", "1"):
+        detail = f"{len(rows)} lines, {len(fields)} tab-separated fields; expected label, question, answer"
+        return broken(Broken("broken_row", detail, text))
     if fields[0] == "0":
         return reject("negative_pair", "label 0", fields)
     return converted(lambda row: exchange(row[1].strip(), row[2].strip()), fields)

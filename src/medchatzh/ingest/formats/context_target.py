@@ -15,5 +15,5 @@ _END = re.compile(r"\n\s*(?:回答|答)\s*[:：]\s*\Z")
 
 @form("context_target", {"context", "target"}, {"context"}, {"target"})
 def convert(record: dict[str, Any]) -> Dialogue:
-    context = _END.sub("", _START.sub("", "" if record.get("context") is None else str(record["context"])))
+    context = _START.sub("", _END.sub("", text_of(record.get("context"), "context")))
     return exchange(context.strip(), text_of(record.get("target"), "target"), text_of(record.get("category"), "category"))

@@ -123,7 +123,8 @@ def read_records(part: Part, forms: Mapping[str, Form]) -> Iterator[Found]:
             fitting = form_of(value) if isinstance(value, dict) else None
             if fitting is None:
                 seen = f"keys {', '.join(value)}" if isinstance(value, dict) else f"a {type(value).__name__}"
-                yield line, reject("unknown_format", f"{seen}; no form of {', '.join(forms)} fits", value)
+                wanted = next(iter(forms)) if len(forms) == 1 else "any known form"
+                yield line, reject("unknown_format", f"{seen}; this is not {wanted}", value)
                 continue
             part.formats.add(fitting.name)
             for row in fitting.split(value) if fitting.split else (value,):
@@ -151,7 +152,11 @@ def broken(row: Broken) -> Reject:
 
 def reject(reason: str, detail: str = "", record: Any = None) -> Reject:
     """A Reject of this stage. In the record, e-mail addresses and numbers as long as telephones are masked."""
-    return Reject(id="", stage="ingest", reason=reason, detail=_SURROGATE.sub("\ufffd", detail), record=_masked(record))
+    try:
+        shown = _masked(record)
+    except RecursionError:
+        shown = None
+    return Reject(id="", stage="ingest", reason=reason, detail=_SURROGATE.sub("\ufffd", detail), record=shown)
 
 
 _PERSONAL = re.compile(r"[0-9０-９](?:[-－ ]?[0-9０-９]){6,}|[A-Za-z0-9._+-]+[@＠][A-Za-z0-9.。-]+")

@@ -35,8 +35,9 @@ def read_csv(part: Part, source: Source) -> Iterator[Found]:
 
 def convert_row(row: dict[str, str]) -> Dialogue:
     """The question is `title`, a line break, `ask`; `ask` is left out where it repeats the title."""
-    title, ask = row["title"].strip(), row["ask"].strip()
-    return exchange("\n".join(filter(None, (title, "" if ask == title else ask))), row["answer"].strip(), row["department"].strip())
+    title, ask = row["title"].rstrip(), row["ask"]
+    question = title if ask.strip() in ("", title.strip()) else f"{title}\n{ask}"
+    return exchange(question.strip(), row["answer"].strip(), row["department"].strip())
 
 
 def sniff_text(sample: Sample) -> bool:
