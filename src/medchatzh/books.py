@@ -24,7 +24,7 @@ from medchatzh.run import Context, Progress, Result
 VERSION = 1
 
 
-class Config(Settings):
+class Config(Settings, frozen=True):
     """How books become documents."""
 
     min_chars: int = 20
@@ -66,7 +66,7 @@ _FIELD = re.compile(r"^[ \u3000]*(书名|書名|作者|朝代|年份)[：:∶][ 
 _FIELDS = {"书名": "book", "書名": "book", "作者": "author", "朝代": "dynasty", "年份": "year"}
 _MARKER = re.compile(r"^[ \u3000]*<(目录|目錄|篇名)>[ \u3000]*(.*?)[ \u3000]*$", re.MULTILINE)
 _LABEL = re.compile(r"\A\s*(?:属性|屬性|内容|內容)[：:∶]")
-_ENDS = "。！？；：…!?;:.」』”’》】〉"
+_ENDS = "。！？：…!?:.」』”’》】〉"
 _LIST_GAP = re.compile(r"[^ \u3000][ \u3000]+(?=[^ \u3000])")
 _PARENTHESES = re.compile(r"[（(][^（）()]*[）)]")
 _HEADING = re.compile(r"(?<=\n\n)[ \u3000]*([^\n，。；！？、]{2,24})[ \u3000]*\n(?=\s*[^\n]{30})")
@@ -103,7 +103,8 @@ _EDITS = (
         "site_lines",
         ("瑰宝苑", "民间中医", "民間中醫", "版权所有", "发布人", "建档", "网址"),
         _replace(
-            r"^[> \u3000]*(?:中医)?瑰宝苑[> \u3000]*|^[^\n。]{0,20}(?:转自民间中医网|民間中醫網恭校|版权所有|发布人[:：]|建档[:：]|网址/)[^\n。]{0,60}$",
+            r"^[> \u3000]*(?:中医)?瑰宝苑[> \u3000]*"
+            r"|^[^\n。]{0,20}(?:转自民间中医网|民間中醫網恭校|版权所有|发布人[:：]|建档[:：]|网址/)[^\n。]{0,60}$",
             "",
             re.MULTILINE,
         ),
@@ -175,7 +176,7 @@ def rejoin(text: str, width: int) -> str:
         else:
             joined.append(content)
         # Many books were wrapped twice: a full line, a remnant of a few characters, the rest.
-        is_remnant = continues and len(content) <= _MAX_REMNANT_CHARS and content[-1] not in _ENDS
+        is_remnant = continues and len(content) <= _MAX_REMNANT_CHARS and content[-1] not in _ENDS + "）)"
         is_open = bool(width and content) and line.endswith(" ") and (is_remnant or _goes_on(content, width))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(joined)).strip()
 
@@ -201,7 +202,7 @@ def _goes_on(line: str, width: int) -> bool:
         return True
     # A short line that ends with a comma is verse; one that ends with a bare word after clauses was cut.
     last_clause = re.split("[，。；：]", bare)[-1]
-    return line[-1] not in "，、）)" and last_clause != bare and not re.search("[ \u3000]", last_clause)
+    return line[-1] not in "，、；）)" and last_clause != bare and not re.search("[ \u3000]", last_clause)
 
 
 def _split_unmarked(text: str, config: Config) -> list[Chapter]:

@@ -29,7 +29,7 @@ LENGTH_BINS = (0, 10, 20, 50, 100, 200, 400, 800, 1600)
 """Lower bounds of the answer-length histogram, in characters; the last bin is open."""
 
 
-class Config(Settings):
+class Config(Settings, frozen=True):
     """What curation does; every threshold of a rule stands in `PoolRules`, once for each pool."""
 
     general: PoolRules = PoolRules(min_answer_chars=200, echo_length=0.8, min_hanzi_share=0.05, min_advertising_signs=4)

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
-from medchatzh.records import Dialogue, Question, normalize
 from medchatzh.recipe import Settings
+from medchatzh.records import Dialogue, Question, normalize
 
 _STRIDE = 4
 """Every fourth n-gram of a benchmark question is indexed: a quarter of the memory, and four shared in a row are always seen."""
 _CANDIDATES = 8
 
 
-class Decontamination(Settings):
+class Decontamination(Settings, frozen=True):
     """When a record counts as part of the benchmark. Exact equality of the (normalised) question always does."""
 
     gram_chars: int = 13

@@ -86,7 +86,7 @@ def harmonise(text: str) -> str:
 
 def _harmonise_once(text: str) -> str:
     found = runs(text)
-    marked = []
+    marked: list[Marker] = []
     for run in found:
         outline_head = run.rank <= _HANZI_PAREN and any(run.holds(other) for other in found)
         nested = any(other.holds(run) and other.rank > _HANZI_PAREN for other in found)
@@ -106,17 +106,11 @@ def _runs_of_style(text: str, same: list[Marker]) -> Iterator[Run]:
         if marker and current and marker.number == current[-1].number + 1 and _has_content(text, current[-1].end, marker.start):
             current.append(marker)
             continue
+        if marker and current and not marker.strong:
+            continue  # a stray number at a weak boundary (每日2、3次) does not end the list around it
         if len(current) >= 2 and _has_content(text, current[-1].end, len(text)):
             yield Run(tuple(current), marker.start if marker else len(text))
-        if marker and marker.number == 1 and marker.strong:
-            current = [marker]
-        elif marker is None or not _is_inside(marker, current):
-            current = []
-
-
-def _is_inside(marker: Marker, current: list[Marker]) -> bool:
-    """A stray number at a weak boundary (`每日2、3次`) does not end the list around it."""
-    return bool(current) and not marker.strong
+        current = [marker] if marker and marker.number == 1 and marker.strong else []
 
 
 def _has_content(text: str, start: int, end: int) -> bool:

@@ -15,7 +15,9 @@ Repair = Callable[[str], str]
 
 # Tab and line feed stay; U+200D stays because it joins emoji; U+FFFD stays because it tells that something was lost.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u200b\u200c\u200e\u200f\u2028-\u202e\u2060\ufeff]")
-_FULL_WIDTH = {code: code - 0xFEE0 for first, last in (("０", "９"), ("Ａ", "Ｚ"), ("ａ", "ｚ")) for code in range(ord(first), ord(last) + 1)}
+_FULL_WIDTH = {
+    code: code - 0xFEE0 for first, last in (("０", "９"), ("Ａ", "Ｚ"), ("ａ", "ｚ")) for code in range(ord(first), ord(last) + 1)
+}
 _FULL_WIDTH_SEEN = re.compile("[０-９Ａ-Ｚａ-ｚ]")
 _ENTITY = re.compile(r"&(?:[A-Za-z]{2,8}|#[0-9]{2,6}|#[xX][0-9A-Fa-f]{2,5});")
 _BREAK = re.compile(r"<\s*(?:br|/p|p)\s*/?\s*>", re.IGNORECASE)
@@ -65,8 +67,14 @@ def leading_punctuation(text: str) -> str:
 
 
 REPAIRS: dict[str, Repair] = {
-    repair.__name__: repair for repair in (control_characters, html_entities, full_width, half_width_commas, white_space, leading_punctuation)
-} | {"list_numbers": harmonise}
+    "control_characters": control_characters,
+    "html_entities": html_entities,
+    "full_width": full_width,
+    "half_width_commas": half_width_commas,
+    "white_space": white_space,
+    "leading_punctuation": leading_punctuation,
+    "list_numbers": harmonise,
+}
 """Every repair by name, in the order in which they work."""
 
 _ANSWERS_ONLY = frozenset({"leading_punctuation", "list_numbers"})
@@ -79,9 +87,7 @@ def repair(dialogue: Dialogue, names: Sequence[str]) -> Dialogue:
     for name, edit in REPAIRS.items():
         if name not in names:
             continue
-        changed = [
-            turn if name in _ANSWERS_ONLY and turn.role != "assistant" else Turn(turn.role, edit(turn.content)) for turn in turns
-        ]
+        changed = [turn if name in _ANSWERS_ONLY and turn.role != "assistant" else Turn(turn.role, edit(turn.content)) for turn in turns]
         if changed != turns:
             made.append(name)
             turns = changed

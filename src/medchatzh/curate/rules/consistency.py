@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import pairwise
 
 from medchatzh.curate.lists import Marker, markers
 from medchatzh.curate.rules.registry import CONTENT, FORM, Case, rule
@@ -38,8 +39,8 @@ def loop(case: Case) -> str | None:
 def question_echo(case: Case) -> str | None:
     """The answer only repeats the question.
 
-    Not so an answer that turns a yes/no question into a statement (病情可能是……吗？ 病情可能是……。), one that brings a number of its own, or
-    one that works on a text given in the question (sort, extract, rewrite: its instruction is not repeated).
+    Not so an answer that turns a yes/no question into a statement (病情可能是……吗？ 病情可能是……。), one that brings a number of its own,
+    or one that works on a text given in the question (sort, extract, rewrite: its instruction is not repeated).
     """
     if case.is_multi_turn or len(case.answer) > 3 * len(case.question):
         return None
@@ -79,7 +80,7 @@ def skipped_number(case: Case) -> str | None:
 def _jump(text: str, same: list[Marker]) -> str | None:
     if not same or same[0].number != 1:
         return None
-    for before, after in zip(same, same[1:], strict=False):
+    for before, after in pairwise(same):
         if after.number in (1, before.number + 1):
             continue
         missing = range(before.number + 1, after.number) if after.number > before.number else [before.number + 1]

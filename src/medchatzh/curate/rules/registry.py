@@ -10,7 +10,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue
 
 
-class PoolRules(Settings):
+class PoolRules(Settings, frozen=True):
     """Thresholds of one pool's rules. Lengths are characters: no tokenizer exists yet when data are curated."""
 
     min_answer_chars: int = 10
