@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,16 @@ def encode(documents: Iterable[Document], tokenizer: PreTrainedTokenizerBase, ro
     """
     num_split = 0
 
-    def chunks() -> Iterable[tuple[list[int], list[int]]]:
+    def chunks() -> Iterator[tuple[list[int], list[int]]]:
         nonlocal num_split
-        for document in documents:
-            ids = tokenizer(document.text, add_special_tokens=False, split_special_tokens=True)["input_ids"] + [tokenizer.eos_token_id]
-            num_split += len(ids) > row_tokens
-            for start in range(0, len(ids), row_tokens):
-                chunk = ids[start : start + row_tokens]
-                yield chunk, chunk
+        # By the thousand: the tokenizer then works on all cores, several times faster than text by text.
+        for texts in batched((document.text for document in documents), 1000):
+            for ids in tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]:
+                ids.append(tokenizer.eos_token_id)
+                num_split += len(ids) > row_tokens
+                for start in range(0, len(ids), row_tokens):
+                    chunk = ids[start : start + row_tokens]
+                    yield chunk, chunk
 
     return collect(chunks()), num_split
 
@@ -84,6 +87,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
             "held_out_bits_per_char": rounded(nats * num_predicted / max(1, held_out_chars) / math.log(2)),
         },
     )
+
+
+def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
+    texts = iter(texts)
+    while batch := list(islice(texts, size)):
+        yield batch
 
 
 def _counted(documents: Iterable[Document], progress: Progress) -> Iterable[Document]:
