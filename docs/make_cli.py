@@ -34,40 +34,47 @@ def commands() -> str:
 
 def settings() -> str:
     """Every setting of a recipe: key, type, default, meaning."""
-    parts = [f"{MADE}# 配方 / Recipe\n\nA recipe is a TOML file; each table below is one of its tables. `--set table.key=value` overrides one.\n"]
+    parts = [
+        f"{MADE}# 配方 / Recipe\n\nA recipe is a TOML file; each table below is one of its tables. `--set table.key=value` overrides one.\n"
+    ]
     for field in msgspec.structs.fields(Recipe):
-        for kind in [field.type, *get_args(field.type)]:
-            if isinstance(kind, type) and issubclass(kind, Settings):
-                suffix = "[]" if kind is not field.type else ""
-                parts.append(table(f"{field.name}{suffix}", kind))
+        if nested := nested_settings(field):
+            parts.append(table(field.name + nested[1], nested[0], value_of(field)))
     parts.append("## arms\n\n" + docstrings(Recipe)["arms"] + "\n")
     return "\n".join(parts)
 
 
-def table(name: str, kind: type[Settings]) -> str:
+def nested_settings(field: msgspec.structs.FieldInfo) -> tuple[type[Settings], str] | None:
+    """(settings class, "" or "[]") of a field that is a table, or an array of tables."""
+    for kind in [field.type, *get_args(field.type)]:
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            return kind, "" if kind is field.type else "[]"
+    return None
+
+
+def value_of(field: msgspec.structs.FieldInfo) -> Any:
+    """A field's default, or NODEFAULT where it is required."""
+    return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
+
+
+def table(name: str, kind: type[Settings], instance: Any) -> str:
+    """A settings class as Markdown; `instance` is the recipe's default for it, whose values may differ from the class's."""
     meanings = docstrings(kind)
-    rows, nested = [], []
+    rows, inner = [], []
     for field in msgspec.structs.fields(kind):
-        for inner in [field.type, *get_args(field.type)]:
-            if isinstance(inner, type) and issubclass(inner, Settings):
-                nested.append(table(f"{name}.{field.name}{'[]' if inner is not field.type else ''}", inner))
-                break
-        else:
-            rows.append(f"| `{field.name}` | {type_name(field.type)} | {default(field)} | {meanings.get(field.name, '')} |")
+        value = getattr(instance, field.name) if isinstance(instance, kind) else value_of(field)
+        if nested := nested_settings(field):
+            inner.append(table(f"{name}.{field.name}{nested[1]}", nested[0], value))
+            continue
+        shown = "required" if value is msgspec.NODEFAULT else f"`{msgspec.json.encode(value).decode()}`".replace("|", "\\|")
+        rows.append(f"| `{field.name}` | {type_name(field.type)} | {shown} | {meanings.get(field.name, '')} |")
     heading = [f"## {name}\n", "| key | type | default | meaning |", "|---|---|---|---|"] if rows else [f"## {name}"]
-    return "\n".join([*heading, *rows, "", *nested])
+    return "\n".join([*heading, *rows, "", *inner])
 
 
 def type_name(kind: Any) -> str:
     text = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
     return f"`{text}`".replace("|", "\\|")
-
-
-def default(field: msgspec.structs.FieldInfo) -> str:
-    if field.required:
-        return "required"
-    value = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
-    return f"`{msgspec.json.encode(value).decode()}`".replace("|", "\\|")
 
 
 def docstrings(kind: type) -> dict[str, str]:

@@ -14,7 +14,7 @@ import msgspec
 from medchatzh import books, chat, curate, evaluate, generate, ingest, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.recipe import Settings
-from medchatzh.run import MANIFEST, Context, Digests, Step, execute, lock, read_manifest, step
+from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
 from medchatzh.train import pretrain, reward, sft
 
 FLOORS = ("canned", "random")
@@ -25,6 +25,7 @@ class Run(Settings, frozen=True, kw_only=True):
     name: str = ""
     """Folder under `runs/`; the recipe's file name where empty."""
     seed: int = 0
+    """Of everything random: data order, initial weights, splits, samples, resampling."""
     main: str = "medchatzh"
     """Name of the trained system in tables."""
 
@@ -164,6 +165,8 @@ class Plan:
                     continue
                 print(f"[{number}/{len(steps)}] {work.name}", flush=True)
                 manifest = read_manifest(execute(work, self.runs, context))
+                if work.stage == "ingest":
+                    _check_kinds(manifest, {later.stage for later in steps})
                 dropped = sorted(manifest.dropped.items(), key=lambda item: -item[1])
                 reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped[:6]) + (", …" if len(dropped) > 6 else "")
                 left_out = f" (left out: {reasons})" if reasons else ""
@@ -173,9 +176,10 @@ class Plan:
         """What the run made and where, for the end of `medchatzh run`."""
         found = {name: read_manifest(self.folder(name)) for name in ("ingest", "curate", "books", "reward", "score", "sft")}
         held_out = found["reward"].facts.get("held_out", {}).get("all")
-        seconds = sum(read_manifest(self.folder(name)).seconds for name in self.steps)
+        folders = {self.folder(name) for name in self.steps}
+        seconds = sum(read_manifest(folder).seconds for folder in folders)
         lines = [
-            f"{self.recipe.run.name or self.runs.name}: done, {seconds / 60:.1f} minutes of work in {len(self.steps)} steps",
+            f"{self.runs.name}: done, {seconds / 60:.1f} minutes of work in {len(folders)} stage folders under {self.runs}",
             f"  records    {found['ingest'].num_in:,} raw rows → {found['curate'].num_out:,} curated → {found['score'].num_out:,} medical",
             f"  books      {found['books'].num_out:,} chapters",
             f"  model      {found['sft'].facts['num_parameters']:,} parameters: {self.folder('sft') / 'checkpoint'}",
@@ -188,3 +192,15 @@ class Plan:
             )
         lines += [f"  report     {self.folder('report') / 'report.html'}", f"             {self.folder('report') / 'report.md'}"]
         return "\n".join(lines)
+
+
+def _check_kinds(manifest: Manifest, stages: set[str]) -> None:
+    """ValueError where the raw files hold nothing of a kind that a later stage needs: better now than after the pre-training."""
+    needed = {"books": "book", "reward": "preference", "curate": "dialogue", "generate": "question"}
+    formats = {"book": "book", "preference": "rankings", "dialogue": "alpaca", "question": "webmedqa"}
+    for stage, kind in needed.items():
+        if stage in stages and not manifest.facts[f"num_{kind}s"]:
+            raise ValueError(
+                f"ingest found no {kind}s, which the stage {stage!r} needs: add a source (format {formats[kind]!r}, say)"
+                f" to ingest.sources, or look at rejects.jsonl for why its rows were set aside"
+            )

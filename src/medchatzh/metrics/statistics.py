@@ -94,7 +94,9 @@ def verdict(difference: Difference, confidence: float = 0.95) -> Verdict:
     return "better" if difference.low > 0 else "worse"
 
 
-def clustered_interval(groups: Sequence[Sequence[float]], *, num_resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> Interval:
+def clustered_interval(
+    groups: Sequence[Sequence[float]], *, num_resamples: int = 2000, confidence: float = 0.95, seed: int = 0
+) -> Interval:
     """The mean over all members of all groups, its interval drawn by resampling whole groups.
 
     For values that belong together (the answer pairs of one clinical case), whose plain interval would be far too short.

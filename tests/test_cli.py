@@ -1,0 +1,74 @@
+"""The command line: quick to start, clear when something is wrong, its reference true."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medchatzh.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("torch", "transformers", "nltk", "jinja2", "sentencepiece")
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import medchatzh",
+        "from medchatzh.cli import parser; parser().format_help()",
+        "from pathlib import Path; from medchatzh.pipeline import Plan; Plan(Path('recipes/quickstart.toml'), [], Path('{tmp}'))",
+    ],
+    ids=["import", "help", "plan"],
+)
+def test_nothing_heavy_is_imported(code, tmp_path):
+    done = python(f"import sys; {code.format(tmp=tmp_path)}; print([name for name in {HEAVY!r} if name in sys.modules])")
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_help_is_quick():
+    """0.5 s is the promise; processor time, so that a busy machine does not fail it. Best of three."""
+    code = "import time; import medchatzh.cli as c; c.parser().format_help(); print(time.process_time())"
+    assert min(float(python(code).stdout) for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_and_a_section_in_the_reference(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0 and COMMANDS[command].partition(":")[0].split()[0] in capsys.readouterr().out
+    assert f"## medchatzh {command}\n" in (ROOT / "docs" / "cli.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nowhere.toml"], "nowhere.toml: no such recipe"),
+        (["run", str(ROOT / "recipes/quickstart.toml"), "--set", "sft.rowz=1"], "did you mean sft.rows?"),
+        (["curate", str(ROOT / "recipes/quickstart.toml"), "--input", "ingest=."], "--input needs --out"),
+        (["curate", str(ROOT / "recipes/quickstart.toml"), "--input", "books=.", "--out", "x"], "curate reads ingest"),
+        (["curate", str(ROOT / "recipes/quickstart.toml"), "--input", "ingest", "--out", "x"], "write LABEL=DIR"),
+        (["run", str(ROOT / "recipes/public-data.toml"), "--set", "data.root=nowhere"], "nowhere is not a folder"),
+        (["run", str(ROOT / "recipes/quickstart.toml"), "--set", "data.root=."], "no file matches medical/western.csv"),
+        (["chat", "nowhere"], "no such recipe"),
+    ],
+)
+def test_errors_are_one_line_and_status_1(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert message in told and told.startswith("medchatzh: ") and len(told.splitlines()) == 1
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path, capsys):
+    assert main(["chat", str(tmp_path)]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_generated_docs_are_true():
+    done = subprocess.run([sys.executable, "docs/make_cli.py", "--check"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
