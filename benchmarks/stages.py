@@ -40,13 +40,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as runs:
         plan = Plan(options.recipe, options.set, Path(runs))
         for name, step in plan.steps.items():
-            if (plan.folder(name) / MANIFEST).exists() or "@" in name:
-                continue
-            command = [sys.executable, "-m", "medchatzh", step.stage, str(options.recipe), "--runs", runs, *settings]
+            if (plan.folder(name) / MANIFEST).exists():
+                continue  # an arm's step that is the same as the main one's
+            arm = ["--arm", name.partition("@")[2]] if "@" in name else []
+            command = [sys.executable, "-m", "medchatzh", step.stage, str(options.recipe), "--runs", runs, *arm, *settings]
             wall, cpu, peak = measure(command)
             manifest = read_manifest(plan.folder(name))
             rate = manifest.num_in / cpu
-            print(f"| {name} | {manifest.num_in:,} | {manifest.num_out:,} | {wall:.1f} | {cpu:.1f} | {rate:,.0f} | {peak:.0f} |", flush=True)
+            print(
+                f"| {name} | {manifest.num_in:,} | {manifest.num_out:,} | {wall:.1f} | {cpu:.1f} | {rate:,.0f} | {peak:.0f} |", flush=True
+            )
 
 
 if __name__ == "__main__":

@@ -94,6 +94,12 @@ def test_what_is_no_book_is_garbage(text: str) -> None:
     assert isinstance(only, Reject) and only.reason == "garbage"
 
 
+def test_a_book_of_headings_alone_is_a_reject() -> None:
+    (only,) = made("<目录>卷上\n\n<篇名>样书\n书名：样书\n作者：某 \n\n<篇名>论\n \n")
+    assert isinstance(only, Reject)
+    assert (only.id, only.reason, only.detail) == ("tcm:1", "short_chapter", "headings, and no text under any of them")
+
+
 def test_a_text_without_markers_is_one_document() -> None:
     leaflet = "阿样匹林肠溶片\n【适应症】遵医嘱使用，用于解热镇痛。\n【禁忌】对本品过敏者禁用。"
     (only,) = made(leaflet)

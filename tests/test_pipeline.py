@@ -115,9 +115,19 @@ def test_predictions_of_others_are_evaluated(done, tmp_path):
     folder = tmp_path / "theirs"
     folder.mkdir()
     write(folder / "predictions.jsonl", theirs)
-    out = done.run_alone("evaluate", {"generate@medchatzh": folder}, tmp_path / "out", CONTEXT)
-    assert read_manifest(out).inputs["generate@medchatzh"] == "theirs"
-    assert (out / "summary.json").exists()
+    given = {"ingest": done.folder("ingest"), "generate@theirs": folder}
+    fresh = Plan(QUICKSTART, TOY, tmp_path / "runs")  # nothing is made there: no model is needed
+    out = fresh.run_alone(fresh.step_of("evaluate"), given, tmp_path / "out", CONTEXT)
+    manifest = read_manifest(out)
+    assert manifest.inputs["generate@theirs"].startswith("theirs@") and manifest.fingerprint != fresh.steps["evaluate"].fingerprint
+    assert (out / "summary.json").exists() and not list((tmp_path / "runs" / "quickstart").glob("*-*"))
+
+
+def test_generate_alone_means_the_main_system(done):
+    assert done.step_of("generate").name == "generate@medchatzh"
+    assert done.step_of("sft", "no_medical").name == "sft@no_medical"
+    with pytest.raises(ValueError, match="generate has no arm or system 'x'; known: medchatzh, before_sft"):
+        done.step_of("generate", "x")
 
 
 @pytest.mark.parametrize(("kind", "pattern"), [("preference", "rankings.jsonl"), ("question", "medQA.test.txt"), ("book", "books")])
@@ -129,6 +139,8 @@ def test_raw_data_without_a_kind_fails_right_after_ingest(kind, pattern, tmp_pat
     assert main(["run", str(path), "--runs", str(tmp_path / "runs")]) == 1
     told = capsys.readouterr().err
     assert f"ingest found no {kind}s" in told and "add a source" in told
+    assert main(["run", str(path), "--runs", str(tmp_path / "runs")]) == 1  # and again, now that ingest is done
+    assert f"ingest found no {kind}s" in capsys.readouterr().err
 
 
 def _toml(sources):
@@ -145,3 +157,5 @@ def test_chat_answers_in_turns(done, capsys, monkeypatch):
     assert "（新对话 / new conversation）" in lines and len(lines) >= 5
     assert main(["chat", str(done.folder("sft") / "checkpoint"), "--question", "问" * 3000]) == 0
     assert "shorten it" in capsys.readouterr().out
+    assert main(["chat", str(done.folder("sft") / "checkpoint"), "--set", "sft.rows=2"]) == 1
+    assert "only chat.* can be set" in capsys.readouterr().err

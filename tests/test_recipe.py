@@ -93,3 +93,39 @@ def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
         Plan(RECIPES / "quickstart.toml", ['arms.no_medical.sft.pool=["general"]'], tmp_path)
     with pytest.raises(ValueError, match="arms.canned: choose another name"):
         Plan(RECIPES / "quickstart.toml", ["arms.canned.sft.rows=2"], tmp_path)
+    with pytest.raises(ValueError, match="arms.no_medical.evaluate: is the same for all arms"):
+        Plan(RECIPES / "quickstart.toml", ["arms.no_medical.evaluate.num_resamples=5"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("run.main=canned", "run.main: 'canned' is the name of another system"),
+        ("ingest.sources=[]", "ingest.sources: is empty"),
+        ("pretrain.base=/nowhere", "pretrain.base: /nowhere is not a folder"),
+        ("pretrain.architecture.num_heads=0", "must be at least 1"),
+        ("reward.rankings=0", "rankings must be at least 1"),
+        ("sft.max_steps=-1", "max_steps and weight_decay must not be negative"),
+        ("generate.max_questions=-3", "max_questions must not be negative"),
+        ("generate.kind=canned", "unknown key generate.kind"),
+    ],
+)
+def test_what_would_fail_late_fails_at_once(override, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        Plan(RECIPES / "quickstart.toml", [override], tmp_path)
+
+
+def test_other_weights_in_the_same_folder_are_another_run(tmp_path):
+    base = tmp_path / "base"
+    base.mkdir()
+    found = []
+    for weights in (b"1", b"22"):
+        (base / "model.safetensors").write_bytes(weights)
+        found.append(names(Plan(RECIPES / "quickstart.toml", [f"pretrain.base={base}"], tmp_path)))
+    assert found[0]["tokenizer"] == found[1]["tokenizer"] and found[0]["pretrain"] != found[1]["pretrain"]
+
+
+def test_the_reports_command_holds_the_overrides_but_no_paths(tmp_path):
+    root = RECIPES.parent / "src/medchatzh/samples"
+    plan = Plan(RECIPES / "quickstart.toml", [f"data.root={root}", "sft.rows=2"], tmp_path)
+    assert plan.recipe.report.command == "medchatzh run quickstart.toml --set data.root=FOLDER --set sft.rows=2"

@@ -89,6 +89,48 @@ def test_a_failure_leaves_only_a_partial_folder_and_the_next_run_starts_clean(tm
     assert not (two.parent / (two.name + run.PARTIAL)).exists()
 
 
+def test_a_resumable_stage_goes_on_only_with_the_same_settings_and_inputs(tmp_path, stage):
+    def work(config, inputs, out, context):
+        stage.calls.append((out / run.SCRATCH / "state").exists())
+        (out / run.SCRATCH / "state").write_text("5")
+        if len(stage.calls) < 4:
+            raise RuntimeError("killed")
+        (out / "done.txt").write_text("done")
+        return run.Result()
+
+    stage.run = work
+
+    def attempt(value=1, given=None):
+        step = run.step(0, run.Digests(tmp_path / "d"), name="one", module="example", config=Config(value=value), resumable=True)
+        return run.execute(step, tmp_path, run.Context(), out=tmp_path / "out", given=given, only_given=True)
+
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "rows.jsonl").write_text("{}")
+    for value, given in ((1, None), (1, None), (2, None)):
+        with pytest.raises(RuntimeError):
+            attempt(value, given)
+    folder = attempt(2, {"rows": mine})
+    assert stage.calls == [False, True, False, False]
+    assert sorted(path.name for path in folder.iterdir()) == ["done.txt", run.MANIFEST]
+    assert run.read_manifest(folder).inputs["rows"].startswith("mine@")
+
+
+def test_killed_between_manifest_and_rename(tmp_path, stage):
+    one, _ = execute(tmp_path, chain(tmp_path))
+    one.rename(one.with_name(one.name + run.PARTIAL))
+    execute(tmp_path, chain(tmp_path))
+    assert stage.calls == [1, 2] and (one / run.MANIFEST).exists()
+
+
+def test_a_folder_in_the_way_is_told_before_the_work(tmp_path, stage):
+    one, _ = chain(tmp_path)
+    (tmp_path / one.folder_name).mkdir()
+    with pytest.raises(ValueError, match="move it away"):
+        run.execute(one, tmp_path, run.Context())
+    assert stage.calls == []
+
+
 def test_digests_are_remembered_and_follow_the_file(tmp_path):
     raw = tmp_path / "raw.txt"
     raw.write_text("a")

@@ -21,7 +21,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Document, Reject, normalize, read
 from medchatzh.run import Context, Progress, Result
 
-VERSION = 1
+VERSION = 2
 
 
 class Config(Settings, frozen=True):
@@ -223,7 +223,10 @@ def documents(books: Iterable[Document], config: Config) -> Iterator[Document | 
         if reason := _not_a_book(file.text, config):
             yield _reject(file, "garbage", reason, record=msgspec.structs.replace(file, text=file.text[:200]))
             continue
-        for document in _chapters(file, config, taken):
+        chapters = list(_chapters(file, config, taken))
+        if not chapters:
+            yield _reject(file, "short_chapter", "headings, and no text under any of them", record=msgspec.structs.replace(file, text=file.text[:200]))
+        for document in chapters:
             if len(document.text) < config.min_chars:
                 yield _reject(document, "short_chapter", f"{len(document.text)} characters", record=document)
                 continue

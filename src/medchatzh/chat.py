@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 from medchatzh.models.engine import Decoding, Engine
@@ -37,9 +38,13 @@ def conversation(engine: Engine, config: Config, lines: Iterator[str], write: Ca
         asked = [*turns, Turn("user", question)]
         answer = ""
         try:
-            for piece in engine.stream(asked, config.decoding):
-                answer += piece
-                write(piece)
+            ids, num_left_out = engine.prompt(asked, config.decoding)
+            if num_left_out:
+                write(f"（前 {num_left_out} 轮超出上下文，已略去 / the first {num_left_out} exchanges no longer fit）\n")
+            with closing(engine.stream(ids, config.decoding)) as pieces:
+                for piece in pieces:
+                    answer += piece
+                    write(piece)
         except ValueError as error:
             write(f"（{error}）\n")
             continue

@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         if name == "chat":
             command.add_argument("--question", default="", metavar="TEXT", help="ask this, print the answer, leave")
         elif name != "run":
+            command.add_argument("--arm", default="", metavar="NAME", help="the step of this ablation arm, or (generate) of this system")
             command.add_argument(
                 "--input",
                 action="append",
@@ -83,12 +84,14 @@ def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "run":
         plan.run(context=context)
         print(plan.summary())
-    elif options.out:
-        print(plan.run_alone(options.command, dict(map(_labelled, options.input)), options.out, context))
+        return 0
+    work = plan.step_of(options.command, options.arm)
+    if options.out:
+        print(plan.run_alone(work, dict(map(_labelled, options.input)), options.out, context))
     elif options.input:
         raise ValueError("--input needs --out: what is made from other inputs must not stand in the recipe's own folders")
     else:
-        print(plan.run(options.command, context))
+        print(plan.run(work.name, context))
     return 0
 
 
@@ -100,10 +103,15 @@ def _labelled(text: str) -> tuple[str, Path]:
 
 
 def _chat(options: argparse.Namespace) -> int:
-    from medchatzh import chat
+    from medchatzh import chat, recipe
 
-    config, checkpoint = chat.Config(), options.recipe
-    if not checkpoint.is_dir():
+    checkpoint = options.recipe
+    if checkpoint.is_dir():
+        table = recipe.override({}, options.set)
+        if foreign := [section for section in table if section != "chat"]:
+            raise ValueError(f"--set {foreign[0]}…: with a checkpoint folder only chat.* can be set")
+        config = recipe.convert(table.get("chat", {}), chat.Config, "--set chat")
+    else:
         from medchatzh.pipeline import Plan
         from medchatzh.run import Context
 

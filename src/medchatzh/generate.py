@@ -16,7 +16,7 @@ import numpy as np
 from medchatzh.models.engine import Decoding, Engine
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Prediction, Question, read, write
-from medchatzh.run import Context, Progress, Result
+from medchatzh.run import SCRATCH, Context, Progress, Result
 
 VERSION = 1
 LIBRARIES = ("torch", "transformers")
@@ -32,12 +32,19 @@ class Config(Settings, frozen=True, kw_only=True):
     """Answer a fixed random sample of so many questions; 0 for all."""
     canned: str = "建议您到正规医院相关科室就诊，完善检查，明确诊断后在医生指导下治疗，平时注意休息，饮食清淡，避免劳累，祝您早日康复。"
     """The sentence that the floor `canned` gives to every question."""
-    system: str = "medchatzh"
-    kind: Literal["checkpoint", "canned", "random"] = "checkpoint"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
+        if self.batch_size < 1 or self.max_prompt_tokens < 1:
+            raise ValueError("batch_size and max_prompt_tokens must be at least 1")
+        if self.max_questions < 0:
+            raise ValueError("max_questions must not be negative (0: all)")
+
+
+class System(Config, frozen=True, kw_only=True):
+    """The settings of one system's step: what the recipe says, and which system it is."""
+
+    system: str = "medchatzh"
+    kind: Literal["checkpoint", "canned", "random"] = "checkpoint"
 
 
 def sample(questions: Sequence[Question], max_questions: int, seed: int) -> list[Question]:
@@ -54,7 +61,7 @@ def random_answers(questions: Sequence[Question], answers: Sequence[str], seed: 
     return (answers[number] for number in drawn)
 
 
-def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
+def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
     """Answer `ingest/questions.jsonl`: with `model/checkpoint`, with the canned sentence, or with answers of `score/medical.jsonl`."""
     questions = sample(list(read(inputs["ingest"] / "questions.jsonl", Question)), config.max_questions, context.seed)
     if not questions:
@@ -76,7 +83,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     )
 
 
-def _prediction(config: Config, question: Question, answer: str, finish: str = "stop") -> Prediction:
+def _prediction(config: System, question: Question, answer: str, finish: str = "stop") -> Prediction:
     return Prediction(
         id=question.id,
         source=question.source,
@@ -88,14 +95,15 @@ def _prediction(config: Config, question: Question, answer: str, finish: str = "
     )
 
 
-def _with_model(config: Config, questions: Sequence[Question], checkpoint: Path, out: Path, context: Context) -> list[Prediction]:
+def _with_model(config: System, questions: Sequence[Question], checkpoint: Path, out: Path, context: Context) -> list[Prediction]:
     """Batches of similar length, each appended to `batches.jsonl` when it is done; a rerun goes on after the last whole one.
 
     The batches depend on the questions alone: a batch's make-up moves the last bits of its logits, and so might move an answer.
     """
-    journal = out / "batches.jsonl"
+    journal = out / SCRATCH / "batches.jsonl"
     order = sorted(range(len(questions)), key=lambda number: (len(questions[number].question), number))
     batches = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
+    journal.parent.mkdir(exist_ok=True)
     done = _journal(journal)
     engine: Engine | None = None
     answers: dict[int, tuple[str, str]] = {}
@@ -111,7 +119,6 @@ def _with_model(config: Config, questions: Sequence[Question], checkpoint: Path,
             file.flush()
             answers |= dict(answered)
             progress.add(len(batch))
-    journal.unlink()
     return [_prediction(config, question, *answers[number]) for number, question in enumerate(questions)]
 
 

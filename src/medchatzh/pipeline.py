@@ -5,6 +5,7 @@ raw files → ingest → curate ─┬─ books → tokenizer → pretrain → r
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from medchatzh.train import pretrain, reward, sft
 
 FLOORS = ("canned", "random")
 BEFORE_SFT = "before_sft"
+ARM_TABLES = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "sft", "generate")
+"""What an arm may change. All arms share the data folder, the seed, the judge and the evaluation, else they could not be compared."""
 
 
 class Run(Settings, frozen=True, kw_only=True):
@@ -63,11 +66,20 @@ class Plan:
         """Read and check the recipe, its arms, and its raw files; nothing runs. ValueError says what is wrong and where."""
         table = recipes.override(recipes.load_toml(path), overrides)
         self.recipe = recipes.convert(table, Recipe, str(path))
+        if not self.recipe.ingest.sources:
+            raise ValueError(f"{path}: ingest.sources: is empty; add at least one [[ingest.sources]] with name and path")
+        if self.recipe.run.main in (BEFORE_SFT, *FLOORS):
+            raise ValueError(f"{path}: run.main: {self.recipe.run.main!r} is the name of another system; choose another")
         self.arms: dict[str, Recipe] = {}
         for name, changes in self.recipe.arms.items():
             if name in (self.recipe.run.main, BEFORE_SFT, *FLOORS) or not name.isidentifier():
                 raise ValueError(f"{path}: arms.{name}: choose another name, of letters, digits and _")
+            if fixed := [table for table in changes if table in Recipe.__struct_fields__ and table not in ARM_TABLES]:
+                raise ValueError(f"{path}: arms.{name}.{fixed[0]}: is the same for all arms; an arm may change {', '.join(ARM_TABLES)}")
             self.arms[name] = recipes.convert(recipes.merge(table, changes), Recipe, f"{path}: arms.{name}")
+        if not self.recipe.report.command:
+            command = _command(path, overrides)
+            self.recipe = msgspec.structs.replace(self.recipe, report=msgspec.structs.replace(self.recipe.report, command=command))
         self.root = recipes.resolve_root(self.recipe.data.root, path)
         self.runs = runs / (self.recipe.run.name or path.stem)
         self.seed = self.recipe.run.seed
@@ -77,42 +89,43 @@ class Plan:
         self._digests.save()
 
     def _build(self) -> None:
-        main = self.recipe.run.main
+        main, seen = self.recipe.run.main, {"ingest": "ingest"}
         self._train("", self.recipe)
         for arm, changed in self.arms.items():
             self._train(f"@{arm}", changed)
         systems = {main: "sft", BEFORE_SFT: "pretrain"} | {arm: f"sft@{arm}" for arm in self.arms}
         for system, model in systems.items():
-            config = self._generate_config(system)
-            self._add(f"generate@{system}", "generate", config, {"ingest": "ingest", "model": model}, resumable=True)
+            self._add(f"generate@{system}", "generate", self._system(system, "checkpoint"), seen | {"model": model}, resumable=True)
         for floor in FLOORS:
-            self._add(f"generate@{floor}", "generate", self._generate_config(floor), {"ingest": "ingest", "score": "score"})
+            self._add(f"generate@{floor}", "generate", self._system(floor, floor), seen | {"score": "score"})
         predictions = {f"generate@{system}": f"generate@{system}" for system in (*systems, *FLOORS)}
         self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | predictions)
-        self._add("evaluate", "evaluate", self.recipe.evaluate, {"ingest": "ingest", "judge": "score@judge"} | predictions)
+        judged = {"judge": "score@judge"} | predictions
+        self._add("evaluate", "evaluate", self.recipe.evaluate, seen | judged, optional_inputs=True)
         shown = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "sft", *(f"sft@{arm}" for arm in self.arms))
-        inputs = {label: label for label in shown} | {"judge": "score@judge", "evaluate": "evaluate"} | predictions
-        self._add("report", "report", self.recipe.report, inputs)
+        told = {label: label for label in shown} | {"evaluate": "evaluate"} | judged
+        self._add("report", "report", self.recipe.report, told, optional_inputs=True)
 
     def _train(self, arm: str, changed: Recipe) -> None:
-        """The chain from raw files to an SFT checkpoint under one recipe."""
-        a = arm
-        files = ingest.raw_files(changed.ingest, self.root)
-        self._add(f"ingest{a}", "ingest", changed.ingest, {}, files=files, root=self.root)
-        self._add(f"curate{a}", "curate", changed.curate, {"ingest": f"ingest{a}"})
-        self._add(f"books{a}", "books", changed.books, {"ingest": f"ingest{a}"})
-        self._add(f"tokenizer{a}", "tokenizer", changed.tokenizer, {"curate": f"curate{a}", "books": f"books{a}"})
-        corpus = {"books": f"books{a}", "tokenizer": f"tokenizer{a}"}
-        self._add(f"pretrain{a}", "train.pretrain", changed.pretrain, corpus, resumable=True)
-        self._add(f"reward{a}", "train.reward", changed.reward, {"ingest": f"ingest{a}", "pretrain": f"pretrain{a}"}, resumable=True)
-        self._add(f"score{a}", "score", changed.score, {"reward": f"reward{a}", "curate": f"curate{a}"})
-        instructions = {"pretrain": f"pretrain{a}", "curate": f"curate{a}", "score": f"score{a}"}
-        self._add(f"sft{a}", "train.sft", changed.sft, instructions, resumable=True)
+        """The chain from raw files to an SFT checkpoint under one recipe. `arm` is '' or '@name'."""
 
-    def _generate_config(self, system: str) -> generate.Config:
-        changed = self.arms.get(system, self.recipe).generate
-        kind = system if system in FLOORS else "checkpoint"
-        return msgspec.structs.replace(changed, system=system, kind=kind)
+        def add(stage: str, module: str, *inputs: str, outside: str = "", **more: Any) -> None:
+            config = getattr(changed, stage)
+            files = _checkpoint_files(f"{stage}.{outside}", getattr(config, outside)) if outside else {}
+            more = {"files": files} | more
+            self._add(f"{stage}{arm}", module, config, {label: f"{label}{arm}" for label in inputs}, **more)
+
+        add("ingest", "ingest", files=ingest.raw_files(changed.ingest, self.root), takes_files=True)
+        add("curate", "curate", "ingest")
+        add("books", "books", "ingest")
+        add("tokenizer", "tokenizer", "curate", "books", outside="path")
+        add("pretrain", "train.pretrain", "books", "tokenizer", outside="base", resumable=True)
+        add("reward", "train.reward", "ingest", "pretrain", outside="base", resumable=True)
+        add("score", "score", "reward", "curate")
+        add("sft", "train.sft", "pretrain", "curate", "score", resumable=True)
+
+    def _system(self, name: str, kind: Any) -> generate.System:
+        return generate.System(**msgspec.structs.asdict(self.arms.get(name, self.recipe).generate), system=name, kind=kind)
 
     def _add(self, name: str, module: str, config: Any, inputs: Mapping[str, str], **more: Any) -> None:
         linked = {label: self.steps[target] for label, target in inputs.items()}
@@ -143,34 +156,48 @@ class Plan:
         self._run(steps, context or Context(seed=self.seed))
         return self.folder(steps[-1].name)
 
-    def run_alone(self, stage: str, inputs: Mapping[str, Path], out: Path, context: Context | None = None) -> Path:
-        """Run one stage into `out`, some or all of its inputs taken from the given folders; the others are made as usual."""
-        work = self.until(stage)[-1]
-        if unknown := [label for label in inputs if label not in work.inputs]:
-            raise ValueError(f"--input {unknown[0]}: {work.name} reads {', '.join(work.inputs) or 'raw files only'}")
-        if missing := [path for path in inputs.values() if not path.is_dir()]:
-            raise ValueError(f"--input: {missing[0]} is not a folder")
+    def step_of(self, stage: str, arm: str = "") -> Step:
+        """The step that a stage's name means: its own, or that of an arm or system (`generate` alone means the main system's)."""
+        for name in (f"{stage}@{arm}",) if arm else (stage, f"{stage}@{self.recipe.run.main}"):
+            if name in self.steps:
+                return self.steps[name]
+        known = [name.partition("@")[2] for name in self.steps if name.startswith(f"{stage}@")]
+        raise ValueError(f"{stage} has no arm or system {arm!r}; known: {', '.join(known) or 'none'}")
+
+    def run_alone(self, work: Step, given: Mapping[str, Path], out: Path, context: Context | None = None) -> Path:
+        """Run one step into `out`, some or all of its inputs taken from the given folders.
+
+        The others are made as usual; but evaluate and report, once given anything, make do with that, and need no model.
+        """
+        for label, path in given.items():
+            if label not in work.inputs and not (work.optional_inputs and label.startswith("generate@")):
+                raise ValueError(f"--input {label}: {work.name} reads {', '.join(work.inputs) or 'raw files only'}")
+            if not path.is_dir():
+                raise ValueError(f"--input {label}: {path} is not a folder")
         if out.exists():
             raise ValueError(f"{out}: exists already; give --out another folder")
         context = context or Context(seed=self.seed)
+        only_given = work.optional_inputs and bool(given)
         for label, inner in work.inputs.items():
-            if label not in inputs:
+            if label not in given and not only_given:
                 self._run(self.until(inner.name), context)
-        return execute(work, self.runs, context, out=out, inputs=inputs)
+        with lock(out.parent):
+            return execute(work, self.runs, context, out=out, given=given, only_given=only_given)
 
     def _run(self, steps: Sequence[Step], context: Context) -> None:
+        waiting = [work for work in steps if not (self.runs / work.folder_name / MANIFEST).exists()]
+        if not waiting:
+            return  # and take no lock: one may chat with a finished model while another run works in the same folder
         with lock(self.runs):
             for number, work in enumerate(steps, 1):
-                if (self.runs / work.folder_name / MANIFEST).exists():
-                    continue
-                print(f"[{number}/{len(steps)}] {work.name}", flush=True)
+                done = (self.runs / work.folder_name / MANIFEST).exists()
+                if not done:
+                    print(f"[{number}/{len(steps)}] {work.name}", flush=True)
                 manifest = read_manifest(execute(work, self.runs, context))
                 if work.stage == "ingest":
                     _check_kinds(manifest, {later.stage for later in steps})
-                dropped = sorted(manifest.dropped.items(), key=lambda item: -item[1])
-                reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped[:6]) + (", …" if len(dropped) > 6 else "")
-                left_out = f" (left out: {reasons})" if reasons else ""
-                print(f"      {manifest.num_in:,} in, {manifest.num_out:,} out{left_out} · {manifest.seconds:.1f} s", flush=True)
+                if not done:
+                    print(f"      {_told(manifest)}", flush=True)
 
     def summary(self) -> str:
         """What the run made and where, for the end of `medchatzh run`."""
@@ -204,3 +231,28 @@ def _check_kinds(manifest: Manifest, stages: set[str]) -> None:
                 f"ingest found no {kind}s, which the stage {stage!r} needs: add a source (format {formats[kind]!r}, say)"
                 f" to ingest.sources, or look at rejects.jsonl for why its rows were set aside"
             )
+
+
+def _told(manifest: Manifest) -> str:
+    """One line about a finished stage."""
+    dropped = sorted(manifest.dropped.items(), key=lambda item: -item[1])
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped[:6]) + (", …" if len(dropped) > 6 else "")
+    left_out = f" (left out: {reasons})" if reasons else ""
+    return f"{manifest.num_in:,} in, {manifest.num_out:,} out{left_out} · {manifest.seconds:.1f} s"
+
+
+def _checkpoint_files(setting: str, path: str) -> dict[str, Path]:
+    """The files of an outside checkpoint, for the fingerprint: other weights in the same folder are another run."""
+    if not path:
+        return {}
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"{setting}: {path} is not a folder; give a checkpoint folder, or leave it empty")
+    return {f"{folder.name}/{file.name}": file for file in sorted(folder.iterdir()) if file.is_file()}
+
+
+def _command(path: Path, overrides: Sequence[str]) -> str:
+    """The command that makes the report, without the paths of this machine."""
+    shown = ["data.root=FOLDER" if override.startswith("data.root=") else override for override in overrides]
+    recipe = path.name if path.is_absolute() else str(path)
+    return " ".join(["medchatzh run", recipe, *(shlex.join(["--set", override]) for override in shown)])

@@ -80,7 +80,12 @@ def save(chosen: Template, folder: Path) -> None:
 def load(folder: Path) -> Template:
     """The template that a checkpoint was made with; the paper's where the folder names none (a checkpoint of others)."""
     path = folder / FILE_NAME
-    return msgspec.json.decode(path.read_bytes(), type=Template) if path.exists() else TEMPLATES["medchatzh"]
+    if not path.exists():
+        return TEMPLATES["medchatzh"]
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Template)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{path}: not a prompt template: {error}") from None
 
 
 def check(turns: Sequence[Turn], *, answered: bool) -> None:

@@ -27,6 +27,8 @@ from medchatzh import __version__
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+SCRATCH = "scratch"
+"""Folder inside a partial one for what a stage goes on from after a kill. It is gone when the stage is done."""
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     config: dict[str, Any]
     seed: int
     inputs: dict[str, str]
-    """Label → folder name of the stage it came from."""
+    """Label → folder name of the stage it came from; `name@hash of its files` for a folder given by hand."""
     files: dict[str, str]
     """Raw file → sha256."""
     versions: dict[str, str]
@@ -77,11 +79,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     config: msgspec.Struct
     inputs: dict[str, Step] = {}
     files: dict[str, Path] = {}
-    """Name (relative to the data folder) → raw file."""
-    root: Path = Path()
+    """Name → raw file (or file of an outside checkpoint) that the output depends on."""
+    takes_files: bool = False
+    """`run` is given the files (ingest)."""
+    optional_inputs: bool = False
+    """Run alone, the stage makes do with the inputs it is given (evaluate, report)."""
     fingerprint: str = ""
     resumable: bool = False
-    """The stage goes on from what it finds in its partial folder (training, generation)."""
+    """The stage goes on from what it finds in its scratch folder (training, generation)."""
 
     @property
     def stage(self) -> str:
@@ -166,24 +171,47 @@ def versions(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def execute(work: Step, runs: Path, context: Context, *, out: Path | None = None, inputs: Mapping[str, Path] | None = None) -> Path:
+def execute(
+    work: Step, runs: Path, context: Context, *, out: Path | None = None, given: Mapping[str, Path] | None = None, only_given: bool = False
+) -> Path:
     """Run one step unless it is done; returns its folder.
 
-    `out` and `inputs` stand in for the folders that the plan would use (a stage run alone).
+    A stage run alone writes to `out`, and takes some inputs (all of them, with `only_given`) from the folders in `given`.
     """
     folder = out or runs / work.folder_name
     if (folder / MANIFEST).exists():
         return folder
+    if folder.exists():
+        raise ValueError(f"{folder}: exists but holds no {MANIFEST}; move it away, its place is needed")
+    hashes = {label: _content(path) for label, path in (given or {}).items()}
+    fingerprint = hashlib.sha256(f"{work.fingerprint} {sorted(hashes.items())}".encode()).hexdigest()[:12] if hashes else work.fingerprint
     partial = folder.with_name(folder.name + PARTIAL)
-    if partial.exists() and not work.resumable:
-        shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    paths = {label: runs / inner.folder_name for label, inner in work.inputs.items()} | dict(inputs or {})
+    scratch = partial / SCRATCH
+    mine = scratch / "fingerprint"
+    if not (partial / MANIFEST).exists():  # else killed between its manifest and its new name: only the end is left to do
+        same = work.resumable and mine.exists() and mine.read_text() == fingerprint
+        if partial.exists() and not same:
+            shutil.rmtree(partial)
+        scratch.mkdir(parents=True, exist_ok=True)
+        mine.write_text(fingerprint)
+        planned = {} if only_given else {label: runs / inner.folder_name for label, inner in work.inputs.items()}
+        manifest = _work(work, planned | dict(given or {}), partial, context)
+        manifest.fingerprint = fingerprint
+        manifest.inputs |= {label: f"{path.name}@{hashes[label]}" for label, path in (given or {}).items()}
+        write_atomically(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    shutil.rmtree(scratch, ignore_errors=True)
+    partial.replace(folder)
+    return folder
+
+
+def _work(work: Step, paths: Mapping[str, Path], partial: Path, context: Context) -> Manifest:
+    """Call the stage and say what it did."""
     module = import_module(f"medchatzh.{work.module}")
     started = time.monotonic()
-    extra = {"files": work.files} if work.files else {}
+    extra = {"files": work.files} if work.takes_files else {}
     result: Result = module.run(work.config, paths, partial, context, **extra)
-    manifest = Manifest(
+    made = [path for path in sorted(partial.rglob("*")) if path.is_file() and partial / SCRATCH not in path.parents]
+    return Manifest(
         stage=work.name,
         fingerprint=work.fingerprint,
         config=msgspec.to_builtins(work.config),
@@ -195,14 +223,16 @@ def execute(work: Step, runs: Path, context: Context, *, out: Path | None = None
         num_out=result.num_out,
         dropped=dict(sorted(result.dropped.items())),
         facts=result.facts,
-        outputs={str(path.relative_to(partial)): sha256(path) for path in sorted(partial.rglob("*")) if path.is_file()},
+        outputs={str(path.relative_to(partial)): sha256(path) for path in made},
         seconds=round(time.monotonic() - started, 3),
     )
-    write_atomically(partial / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    if folder.exists():
-        raise ValueError(f"{folder}: exists but holds no {MANIFEST}; move it away, its place is needed")
-    partial.replace(folder)
-    return folder
+
+
+def _content(folder: Path) -> str:
+    """Hash of the names and bytes of all files in a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    listing = "".join(f"{path.relative_to(folder)} {sha256(path)}\n" for path in files)
+    return hashlib.sha256(listing.encode()).hexdigest()[:12]
 
 
 @contextmanager

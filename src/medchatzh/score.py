@@ -17,7 +17,7 @@ from medchatzh.run import Context, Result, read_manifest
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "numpy")
 
 
@@ -62,6 +62,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
 
     Writes scores.jsonl; when filtering also medical.jsonl and rejects.jsonl.
     """
+    models.require_torch()
     checkpoint = inputs["reward"] / "checkpoint"
     models.set_threads(context.threads)
     tokenizer, template = models.load_tokenizer(checkpoint)

@@ -117,6 +117,7 @@ def _limited(texts: Iterable[str], max_chars: int) -> Iterator[str]:
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
     """Train on the curated dialogues and the books, or adopt the tokenizer at `config.path`."""
+    models.require_torch()
 
     def dialogues() -> Iterator[str]:
         for pool in ("medical", "general"):

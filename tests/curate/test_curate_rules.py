@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from medchatzh.curate import Config, curate_records
@@ -64,6 +66,16 @@ def test_each_rule_names_its_reason(reason: str, question: str, answer: str) -> 
 )
 def test_sound_answers_stay(question: str, answer: str) -> None:
     assert outcome(talk(question, answer)) == ("", "")
+
+
+def test_text_without_a_loop_costs_little_to_search() -> None:
+    first = "".join(chr(0x4E00 + 7 * number % 5000) for number in range(300))
+    for answer in (first * 3 + "止" * 4100, (first * 3)[:999] + "，" + first * 13, "甲乙丙" * 3 + "".join(map(str, range(1500)))):
+        start = time.process_time()
+        outcome(talk("感冒怎么办？", answer), rules=("loop",))
+        assert time.process_time() - start < 0.05
+    assert outcome(talk("怎么办？", "1.多喝水" * 4), rules=("loop",)) == ("loop", "over and over '1.多喝水'")
+    assert outcome(talk("怎么办？", "-" * 60 + "多喝水注意休息" * 9), rules=("loop",))[0] == "loop"
 
 
 def test_in_a_consultation_short_turns_are_fine() -> None:

@@ -49,6 +49,27 @@ def test_what_the_benchmark_knows_is_dropped(asked: str, answer: str, leaks: boo
     assert reasons([talk(1, asked, answer)], [question]) == [("in_benchmark", "web:7") if leaks else ("", "")]
 
 
+SHORT = "小儿发热抽搐怎么处理？"
+
+
+@pytest.mark.parametrize(
+    ("asked", "leaks"),
+    [
+        (["感冒怎么办？", LONG], True),
+        (["感冒怎么办？", "还有一事。" + LONG], True),
+        (["感冒怎么办？", "小儿发热抽搐，怎么处理"], True),
+        (["小儿发热抽搐怎么处理?\n孩子两岁，昨夜起烧到39.5℃，抽了两分钟。"], True),
+        (["头痛\n怎么治疗\n已经三天了"], False),
+        (["感冒怎么办？", "孩子两岁，昨夜起烧，抽了两分钟。"], False),
+    ],
+)
+def test_every_user_turn_and_every_long_line_is_compared(asked: list[str], leaks: bool) -> None:
+    questions = [Question(id=f"web:{n}", question=text, references=("甲",)) for n, text in enumerate((LONG, SHORT, "怎么治疗？"))]
+    record = Dialogue(id="t:1", turns=tuple(turn for text in asked for turn in (Turn("user", text), Turn("assistant", ANSWER))))
+    ((reason, _),) = reasons([record], questions, Config(rules=()))
+    assert reason == ("in_benchmark" if leaks else "")
+
+
 def test_containment_can_be_made_strict() -> None:
     question = Question(id="web:7", question=LONG, references=("甲",))
     strict = Config(decontamination=Decontamination(min_containment=1.0))

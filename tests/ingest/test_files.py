@@ -69,6 +69,29 @@ def test_a_cut_archive_gives_what_it_holds_then_raises(tmp_path: Path) -> None:
         read(tmp_path / "x.zip")
 
 
+def test_zip_members_of_one_name_are_all_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z", "w") as archive:
+        archive.writestr("b.txt", "甲")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("b.txt", "乙")
+        archive.writestr("a.txt", "丙")
+    assert read(tmp_path / "z") == [("data/x!a.txt", "丙"), ("data/x!b.txt", "甲"), ("data/x!b.txt", "乙")]
+
+
+def test_a_sample_lost_to_damage_is_not_empty() -> None:
+    class Damaged(io.BytesIO):
+        def read1(self, size: int | None = -1, /) -> bytes:
+            if not (data := super().read1(size)):
+                raise OSError("Invalid data stream")
+            return data
+
+    with pytest.raises(CORRUPT):
+        _ = Part("x", lambda: Damaged(b" \n")).encoding
+    assert Part("x", lambda: Damaged("胃痛".encode("gbk"))).head == "胃痛"
+    long = Part("x", lambda: Damaged(b"x" * SAMPLE_BYTES))  # the damage comes after a sample that does not tell the encoding
+    assert long.encoding == "utf-8"
+
+
 def test_a_file_of_nuls_is_no_empty_tar(tmp_path: Path) -> None:
     (tmp_path / "n").write_bytes(bytes(10240))
     assert len(list(parts("n", tmp_path / "n"))) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from medchatzh.ingest import Source, Tally, read_source
 from medchatzh.ingest.files import Part
 from medchatzh.ingest.formats import FORMATS, format_of
+from medchatzh.ingest.formats.registry import converted
 from medchatzh.ingest.turns import Unusable, normalize_turns
 from medchatzh.prompt import check
 from medchatzh.records import Dialogue, Document, Preference, Question, Record, Reject
@@ -90,6 +91,8 @@ def test_json_records_are_told_one_by_one(read, record: dict, turns: list[str], 
         ({"output": "答"}, "missing_question"),
         ({"instruction": ["头痛"], "output": "答"}, "unknown_format"),
         ({"instruction": "问", "output": "答", "history": ["一"]}, "unknown_format"),
+        ({"instruction": "问", "output": "答", "history": 5}, "unknown_format"),
+        ({"instruction": "问", "output": "答", "history": {"一": "二"}}, "unknown_format"),
         ({"question": "问"}, "missing_answer"),
         ({"questions": [], "answers": ["答"]}, "missing_question"),
         ({"context": "问题：\n回答: ", "target": "答"}, "missing_question"),
@@ -115,6 +118,17 @@ def test_unusable_records_say_why(read, record: dict, reason: str) -> None:
     assert isinstance(found[1], Reject)
     assert found[1].record == record
     assert found[1].origin == "a:2"
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, ValueError, AttributeError])
+def test_a_row_that_its_converter_does_not_foresee_is_a_reject(error: type[Exception]) -> None:
+    def convert(row: dict) -> Dialogue:
+        raise error("no 13800001234")
+
+    found = converted(convert, {"a": 1})
+    assert (found.reason, found.record) == ("unknown_format", {"a": 1})
+    assert found.detail.startswith(f"cannot be converted: {error.__name__}: ")
+    assert "1380000" not in found.detail
 
 
 def test_an_unknown_form_lists_its_keys(read) -> None:
@@ -175,6 +189,7 @@ def test_rankings(read) -> None:
         },
         {"instruction": "问", "input": "", "chosen": "好", "rejected": "坏"},
         {"question": "问", "response_chosen": "好", "response_rejected": "坏"},
+        {"question": "问", "chosen": "x", "response_chosen": "好", "response_rejected": "坏"},
         {"prompt": [{"role": "user", "content": "问"}], "chosen": [{"role": "assistant", "content": "好"}], "rejected": "坏"},
     ],
 )

@@ -1,5 +1,6 @@
 """The stage: files of a recipe's sources, records with ids and origins, counts that balance."""
 
+import bz2
 import gzip
 import json
 import zipfile
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from medchatzh import recipe, records
-from medchatzh.ingest import Config, Source, raw_files, run
+from medchatzh.ingest import Config, Source, Tally, raw_files, read_source, run
 from medchatzh.run import Context, Result
 
 PAIR = {"question": "问", "answer": "答"}
@@ -87,6 +88,58 @@ def test_a_damaged_archive_keeps_what_came_before(tmp_path: Path) -> None:
     assert result.num_out > 20000
     assert result.dropped == {"corrupt_file": 1}
     assert list(records.read(tmp_path / "out/dialogues.jsonl", records.Dialogue))[-1].origin == "b.jsonl:1"
+
+
+def zipped(path: Path, damage: str, compression: int = zipfile.ZIP_DEFLATED) -> None:
+    """Members a, b and c of a row each, of which b is damaged."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name in "abc":
+            archive.writestr(f"{name}.jsonl", json.dumps({"question": f"胃痛{name}", "answer": "规律饮食"}, ensure_ascii=False))
+        inner = archive.getinfo("b.jsonl")
+    data = bytearray(path.read_bytes())
+    if damage == "encrypted":
+        data[data.index(b"b.jsonl", data.index(b"PK\x01\x02")) - 46 + 8] |= 1
+    else:
+        data[inner.header_offset + 30 + len("b.jsonl") + inner.compress_size // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("damage", "compression"),
+    [("bits", zipfile.ZIP_STORED), ("bits", zipfile.ZIP_DEFLATED), ("bits", zipfile.ZIP_BZIP2), ("bits", zipfile.ZIP_LZMA),
+     ("encrypted", zipfile.ZIP_DEFLATED)],
+)  # fmt: skip
+def test_a_damaged_zip_member_loses_itself_only(tmp_path: Path, damage: str, compression: int) -> None:
+    zipped(tmp_path / "z.zip", damage, compression)
+    result = ingest(tmp_path, tmp_path / "out", Source(name="x", path="z.zip"))
+    assert result.dropped == {"corrupt_file": 1}
+    assert [one.origin for one in records.read(tmp_path / "out/rejects.jsonl", records.Reject)] == ["z.zip!b.jsonl:1"]
+    assert [one.question for one in records.read(tmp_path / "out/dialogues.jsonl", records.Dialogue)] == ["胃痛a", "胃痛c"]
+    assert result.facts["sources"]["x"]["num_files"] == 3
+
+
+def test_a_damaged_bz2_file_is_a_reject_and_other_sources_go_on(tmp_path: Path) -> None:
+    data = bytearray(bz2.compress(json.dumps(PAIR).encode() * 50))
+    data[len(data) // 2] ^= 0xFF
+    (tmp_path / "a.bz2").write_bytes(data)
+    write(tmp_path / "b.jsonl", PAIR)
+    result = ingest(tmp_path, tmp_path / "out", Source(name="x", path="a.bz2"), Source(name="y", path="b.jsonl"))
+    (reject,) = records.read(tmp_path / "out/rejects.jsonl", records.Reject)
+    assert (reject.reason, reject.origin) == ("corrupt_file", "a.bz2:1")
+    assert result.num_out == 1
+
+
+def test_a_failure_of_the_machine_is_no_damage_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(read_source(Source(name="x", path="*"), {"gone": tmp_path / "gone"}, Tally()))
+
+
+def test_questions_keep_their_own_ids_and_repeats_show(tmp_path: Path) -> None:
+    rows = ["77\t1\t内科\t问一\t答一", "5\t1\t内科\t问二\t答二", "5\t0\t内科\t问二\t别的", "77\t1\t内科\t问一\t答一"]
+    write(tmp_path / "q.txt", *rows)
+    ingest(tmp_path, tmp_path / "out", Source(name="web", path="q.txt", format="webmedqa"))
+    found = list(records.read(tmp_path / "out/questions.jsonl", records.Question))
+    assert [(one.id, one.origin) for one in found] == [("web:77", "q.txt:1"), ("web:5", "q.txt:2"), ("web:77", "q.txt:4")]
 
 
 def test_one_undecodable_line_loses_that_line(tmp_path: Path) -> None:

@@ -53,6 +53,24 @@ def test_objects_one_after_the_other_and_a_single_one_over_lines() -> None:
     assert read('{\n "q": [\n  "痛",\n  {}\n ]\n}') == [(1, {"q": ["痛", {}]})]
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_one_line_objects_inside_a_single_one_are_no_records(broken: bool) -> None:
+    turns = [f'    {{"from": "{role}", "value": "痛"}}' for role in ("human", "gpt")]
+    text = '\n{\n  "q": [\n' + (" \n" if broken else ",\n").join(turns) + "\n  ]\n}\n"
+    if broken:
+        assert read(text)[0][0] == 2 and reasons(read(text)) == ["broken_row"]
+    else:
+        value = {"q": [{"from": "human", "value": "痛"}, {"from": "gpt", "value": "痛"}]}
+        assert read(text) == [(2, value)]
+        assert rows.first_value(text) == value
+
+
+def test_lines_stay_lines_where_the_first_is_broken() -> None:
+    for first in ('{"q": "cut', "junk", '{"q" 1}'):
+        found = read(first + '\n{"other": 1}\n{"q": 3}\n')
+        assert reasons(found) == ["broken_row", {"other": 1}, {"q": 3}]
+
+
 def test_a_broken_line_loses_itself_and_says_the_column() -> None:
     found = read('{"q": 1}\n{"q": "cut\n\n{"q": 3}\n')
     assert found[0] == (1, {"q": 1})

@@ -10,7 +10,7 @@ from medchatzh import models, prompt
 from medchatzh.models.packing import assemble, collect, pack
 from medchatzh.models.reward import rewards, score
 from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
-from medchatzh.run import Context
+from medchatzh.run import SCRATCH, Context
 from medchatzh.train import loop, pretrain, reward, sft
 from medchatzh.train.optimization import Optimization
 
@@ -51,7 +51,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(checkpoint, tmp_path):
     whole.mkdir(), broken.mkdir()
     expected = run(checkpoint, whole, CONFIG)
     run(checkpoint, broken, CONFIG, stop_after=9)
-    assert [state.name for state in broken.glob("state-*")] == ["state-8"]
+    assert [state.name for state in (broken / SCRATCH).glob("state-*")] == ["state-8"]
     resumed = run(checkpoint, broken, CONFIG)
     assert (broken / loop.METRICS).read_bytes() == (whole / loop.METRICS).read_bytes()
     for one, two in zip(expected.parameters(), resumed.parameters(), strict=True):
@@ -67,7 +67,7 @@ def test_a_kill_while_saving_leaves_the_state_before(checkpoint, tmp_path, monke
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OSError, match="No space"):
         run(checkpoint, tmp_path, CONFIG)
-    assert [state.name for state in tmp_path.glob("state-*")] == ["state-4"]
+    assert [state.name for state in (tmp_path / SCRATCH).glob("state-*")] == ["state-4"]
 
 
 def test_accumulation_changes_nothing(checkpoint, tmp_path):
@@ -131,7 +131,6 @@ def test_sft_learns_the_answer_and_to_stop(checkpoint, tmp_path):
     result = sft.run(config, inputs, out, CONTEXT)
     assert result.num_in == 16 == result.num_out + result.dropped["held_out"]
     assert result.facts["loss_last"] < 0.1 < result.facts["loss_first"]
-    assert not list(out.glob("state-*"))
     decoding = Decoding(max_new_tokens=20, min_new_tokens=1, repetition_penalty=1.0)
     answers = Engine(out / "checkpoint", 1).answer(["第3个问题是什么", "问" * 300], decoding, 64)
     assert answers == [("规律服药。", "stop"), ("", "prompt_too_long")]
@@ -140,8 +139,11 @@ def test_sft_learns_the_answer_and_to_stop(checkpoint, tmp_path):
 def test_sft_counts_what_is_too_long(checkpoint, tmp_path):
     tokenizer, template = models.load_tokenizer(checkpoint)
     long = Dialogue(id="x", turns=(Turn("user", "问"), Turn("assistant", "答" * 500)))
-    examples, num_split, num_dropped = sft.encode([*dialogues(2, "medical", "好。"), long], tokenizer, template, 64)
-    assert (len(examples), num_split, num_dropped) == (2, 0, 1)
+    encoding = sft.encode([*dialogues(2, "medical", "好。"), long], tokenizer, template, 64)
+    assert (len(encoding.examples), *encoding[1:]) == (2, 0, 1, 1)
+    headless = Dialogue(id="mine:3", turns=(Turn("assistant", "答"), Turn("user", "问")))
+    with pytest.raises(ValueError, match=r"sft: mine:3: turns\[0\] is 'assistant', expected 'user'"):
+        sft.encode([headless], tokenizer, template, 64)
 
 
 def test_pretrain_from_scratch_then_from_that_checkpoint(checkpoint, tmp_path):
@@ -157,6 +159,9 @@ def test_pretrain_from_scratch_then_from_that_checkpoint(checkpoint, tmp_path):
     second.mkdir()
     onward = msgspec.structs.replace(config, base=str(first / "checkpoint"), epochs=1)
     assert pretrain.run(onward, inputs, second, CONTEXT).facts["loss_first"] < facts["loss_first"] / 2
+    everything = msgspec.structs.replace(config, held_out=0.999)
+    with pytest.raises(ValueError, match=r"lower pretrain.held_out"):
+        pretrain.run(everything, inputs, second, CONTEXT)
     missing = msgspec.structs.replace(config, base=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"no checkpoint there \(config.json is missing\)"):
         pretrain.run(missing, inputs, second, CONTEXT)
@@ -196,6 +201,23 @@ def test_reward_learns_the_ranking_and_reports_the_length_baseline(checkpoint, t
     # 12 > 6 > 5 characters: the longer answer is the better one in every pair here.
     assert [measured["length"][key] for key in ("accuracy", "low", "high")] == [1.0, 1.0, 1.0]
     assert measured["model"]["num_pairs"] == 3 * result.dropped["held_out"]
+
+
+def test_rankings_too_long_are_counted_as_dropped(checkpoint, tmp_path):
+    long = Preference(id="long", group="long", prompt=(Turn("user", "问" * 200),), answers=("甲", "乙"), ranks=(1, 2))
+    inputs = {"ingest": folder(tmp_path, "ingest", preferences=[*preferences(8), long]), "pretrain": tmp_path}
+    (tmp_path / "checkpoint").symlink_to(checkpoint)
+    out = tmp_path / "reward"
+    out.mkdir()
+    result = reward.run(reward.Config(row_tokens=64, epochs=1, held_out=0.0001, precision="fp32"), inputs, out, CONTEXT)
+    assert result.dropped["too_long"] == 1 and result.num_out == 8
+
+
+def test_rewards_keep_their_digits_under_bf16(checkpoint):
+    tokenizer, template = models.load_tokenizer(checkpoint)
+    model = models.load_reward(checkpoint, seed=1).eval()
+    encoded = [prompt.encode((Turn("user", f"问题{n}"), Turn("assistant", "答" * (n % 9 + 1))), tokenizer, template) for n in range(300)]
+    assert len(set(score(model, collect(encoded), tokenizer.pad_token_id, precision="bf16"))) > 290
 
 
 def test_ranking_loss_is_the_mean_over_pairs_of_each_ranking():

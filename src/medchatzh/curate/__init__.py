@@ -24,7 +24,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Question, Reject, read
 from medchatzh.run import Context, Progress, Result
 
-VERSION = 1
+VERSION = 2
 LENGTH_BINS = (0, 10, 20, 50, 100, 200, 400, 800, 1600)
 """Lower bounds of the answer-length histogram, in characters; the last bin is open."""
 

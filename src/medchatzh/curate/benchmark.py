@@ -6,7 +6,7 @@ Instructions and benchmark are crawled from the same sites, so the leak is the r
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Question, normalize
@@ -28,10 +28,13 @@ class Decontamination(Settings, frozen=True):
     """Questions with fewer n-grams (under 20 characters) are compared for equality only."""
     min_answer_chars: int = 20
     """An answer equal to a reference counts as a leak from this length on; shorter ones (`多喝水，注意休息。`) meet by chance."""
+    min_line_chars: int = 8
+    """A line of a user turn (title and body are joined by a line break) that equals a question counts from this length on, in
+    characters without punctuation; shorter ones (`怎么办？`) meet by chance. A whole turn always counts."""
 
     def __post_init__(self) -> None:
-        if self.gram_chars < 2 or self.min_grams < 1:
-            raise ValueError("decontamination: gram_chars must be at least 2 and min_grams at least 1")
+        if self.gram_chars < 2 or self.min_grams < 1 or self.min_line_chars < 1:
+            raise ValueError("decontamination: gram_chars must be at least 2, min_grams and min_line_chars at least 1")
         if not 0 < self.min_containment <= 1:
             raise ValueError(f"decontamination.min_containment is {self.min_containment}; write a share in (0, 1]")
 
@@ -49,16 +52,22 @@ class Benchmark:
             self._add(question)
 
     def match(self, dialogue: Dialogue) -> str | None:
-        """The id of the benchmark question that this record's first question or one of its answers gives away, or None."""
+        """The id of the benchmark question that one of this record's user turns or answers gives away, or None."""
         if not self._texts:
             return None
-        asked = normalize(dialogue.question)
-        if asked in self._by_question:
-            return self._by_question[asked]
+        asked = {normalize(turn.content): turn.content for turn in dialogue.turns if turn.role == "user"}
+        for text in (*asked, *self._lines(asked.values())):
+            if text in self._by_question:
+                return self._by_question[text]
         for answer in dialogue.answers:
             if len(answer) >= self._settings.min_answer_chars and (said := normalize(answer)) in self._by_answer:
                 return self._by_answer[said]
-        return self._contained(asked)
+        return next(filter(None, map(self._contained, asked)), None)
+
+    def _lines(self, texts: Iterable[str]) -> Iterator[str]:
+        """The normalised lines of texts of several lines, but for short ones."""
+        lines = (normalize(line) for text in texts if "\n" in text for line in text.split("\n"))
+        return (line for line in lines if len(line) >= self._settings.min_line_chars)
 
     def _add(self, question: Question) -> None:
         asked = normalize(question.question)

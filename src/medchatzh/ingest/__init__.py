@@ -1,7 +1,7 @@
 """Ingest: raw files in whatever form they come → Dialogue, Document, Preference and Question records.
 
 Every row of the input is accounted for: it becomes a record, or a Reject that names file, line and reason. Ids count rows, the rejected
-ones too, so that they stay when a reader learns to save more rows.
+ones too, so that they stay when a reader learns to save more rows; benchmark questions keep the id that the benchmark gives them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from medchatzh.ingest.encoding import Unreadable
-from medchatzh.ingest.files import CORRUPT, parts
+from medchatzh.ingest.files import CORRUPT, is_of_machine, parts
 from medchatzh.ingest.formats import format_of
 from medchatzh.ingest.formats.registry import Piece, reject
 from medchatzh.ingest.source import Source
@@ -26,7 +26,7 @@ from medchatzh.run import Context, Progress, Result
 
 __all__ = ["VERSION", "Config", "Source", "raw_files", "read_source", "run"]
 
-VERSION = 1
+VERSION = 2
 
 FILES: dict[type[Record], str] = {
     Dialogue: "dialogues.jsonl",
@@ -101,7 +101,7 @@ def read_source(source: Source, files: Mapping[str, Path], tally: Tally) -> Iter
     for part, line, record in _found(source, files, tally):
         tally.num_rows += 1
         tally.num_kept += not isinstance(record, Reject)
-        changes = {"id": f"{source.name}:{tally.num_rows}", "source": source.name, "origin": f"{part}:{line}"}
+        changes = {"id": f"{source.name}:{record.id or tally.num_rows}", "source": source.name, "origin": f"{part}:{line}"}
         changes["category"] = record.category or source.category
         if isinstance(record, Dialogue):
             changes["pool"] = source.pool
@@ -129,11 +129,19 @@ def _found(source: Source, files: Mapping[str, Path], tally: Tally) -> Iterator[
                     tally.encodings[part.encoding] += 1
                 except Unreadable as error:
                     yield part.name, 1, reject(error.reason, error.detail)
+                except CORRUPT as error:  # the other members of a zip can be read nevertheless
+                    yield part.name, 1, _corrupt(error)
                 tally.formats |= part.formats
         except CORRUPT as error:
-            yield name, 1, reject("corrupt_file", f"{type(error).__name__}: {error}; what came before the damage is kept")
+            yield name, 1, _corrupt(error)
     if merge:
         yield from merge(pending)
+
+
+def _corrupt(error: Exception) -> Reject:
+    if is_of_machine(error):
+        raise error
+    return reject("corrupt_file", f"{type(error).__name__}: {error}; what came before the damage is kept")
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context, *, files: Mapping[str, Path]) -> Result:

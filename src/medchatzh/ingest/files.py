@@ -13,15 +13,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
 
 from medchatzh.ingest.encoding import ERRORS, SAMPLE_BYTES, detect
 
-CORRUPT = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, NotImplementedError)
-"""What the standard library raises on a cut or damaged archive."""
+CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
+"""What the standard library raises on a cut or damaged archive. bz2 and gzip raise OSError, which may be `is_of_machine` too."""
 
 _UNPACKERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
 
@@ -46,9 +45,12 @@ class Part:
 
     @cached_property
     def sample(self) -> bytes:
-        """The first 256 KiB, or what of them can be unpacked."""
+        """The first 256 KiB, or what of them can be unpacked. Raises one of CORRUPT where that is nothing."""
         with self.open() as file:
-            return _read(file)
+            data, damage = _read(file)
+        if damage and not data.strip():
+            raise damage
+        return data
 
     @cached_property
     def encoding(self) -> str:
@@ -56,7 +58,7 @@ class Part:
         if not (self.sample.isascii() and len(self.sample) == SAMPLE_BYTES):
             return detect(self.sample, self._declared)
         with self.open() as file:
-            while (data := _read(file)) and data.isascii():
+            while (data := _read(file)[0]) and data.isascii():
                 pass
         return detect(data or self.sample, self._declared)
 
@@ -70,15 +72,25 @@ class Part:
         return io.TextIOWrapper(self.open(), encoding=self.encoding, errors=ERRORS, newline="\n")
 
 
-def _read(file: BinaryIO) -> bytes:
-    """The next SAMPLE_BYTES, fewer at the end or at damage."""
+def is_of_machine(error: Exception) -> bool:
+    """Whether the operating system failed (no permission, a full disk), not the data: then a rerun may well succeed."""
+    return isinstance(error, OSError) and error.errno is not None
+
+
+def _read(file: BinaryIO) -> tuple[bytes, Exception | None]:
+    """The next SAMPLE_BYTES, fewer at the end or at damage, and the damage."""
     chunks = []
     missing = SAMPLE_BYTES
-    with suppress(*CORRUPT):
+    damage = None
+    try:
         while missing and (chunk := file.read1(missing)):  # type: ignore[attr-defined]
             chunks.append(chunk)
             missing -= len(chunk)
-    return b"".join(chunks)
+    except CORRUPT as error:
+        if is_of_machine(error):
+            raise
+        damage = error
+    return b"".join(chunks), damage
 
 
 def parts(name: str, path: Path, declared: str = "") -> Iterator[Part]:
@@ -102,10 +114,11 @@ def parts(name: str, path: Path, declared: str = "") -> Iterator[Part]:
 
 def _zip_members(name: str, path: Path, declared: str) -> Iterator[Part]:
     with zipfile.ZipFile(path) as archive:
-        named = {_zip_name(info): info for info in archive.infolist() if not info.is_dir()}
-        for inner in sorted(named):
+        # A list, for a zip may hold several members of one name.
+        named = [(_zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
+        for inner, info in sorted(named, key=lambda pair: pair[0]):
             if not _is_system_file(inner):
-                yield Part(f"{name}!{inner}", partial(_open_member, archive, named[inner]), declared)
+                yield Part(f"{name}!{inner}", partial(_open_member, archive, info), declared)
 
 
 def _open_plain(path: Path) -> BinaryIO:

@@ -50,7 +50,7 @@ def is_json(head: str) -> bool:
 
 def first_value(head: str) -> Any:
     """The first JSON value of a file (of its array, where it is one); None where `head` holds none whole."""
-    if head.lstrip().startswith("["):
+    if _spans_lines(head):
         found = _array_rows(_Window.of(head), lambda value: False)
     else:
         found = ((0, value) for value in _parsable_lines(head))
@@ -62,8 +62,23 @@ def json_rows(stream: TextIO, head: str, accept: Callable[[Any], bool]) -> Itera
 
     `accept` tells a record from a part of one, to find the next record after a break.
     """
-    is_lines = not head.lstrip().startswith("[") and any(isinstance(value, dict) and value for value in _parsable_lines(head))
+    is_lines = not _spans_lines(head) and any(isinstance(value, dict) and value for value in _parsable_lines(head))
     return _line_rows(stream) if is_lines else _array_rows(_Window(stream), accept)
+
+
+def _spans_lines(head: str) -> bool:
+    """Whether the file is an array, or its first value goes on after its first line (where lines within may parse by themselves)."""
+    start = len(head) - len(head.lstrip())
+    line_end = head.find("\n", start)
+    if head.startswith("[", start) or line_end < 0:
+        return head.startswith("[", start)
+    try:
+        end = _decode_element(head, start)[1]
+    except json.JSONDecodeError as error:
+        end = error.pos
+    except (ValueError, RecursionError):
+        return False
+    return end > line_end
 
 
 def _parsable_lines(head: str) -> Iterator[Any]:

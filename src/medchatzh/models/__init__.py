@@ -32,6 +32,8 @@ class Architecture(Settings, frozen=True, kw_only=True):
     """One matrix for input and output embeddings; at this size two would be most of the model. Baichuan-7B has two."""
 
     def __post_init__(self) -> None:
+        if min(self.hidden_size, self.num_layers, self.num_heads, self.intermediate_size, self.max_positions) < 1:
+            raise ValueError("hidden_size, num_layers, num_heads, intermediate_size and max_positions must be at least 1")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 2:
             raise ValueError(f"hidden_size {self.hidden_size} must be num_heads {self.num_heads} times an even head size")
 
@@ -39,6 +41,7 @@ class Architecture(Settings, frozen=True, kw_only=True):
 def require_torch() -> None:
     """Raise ValueError with the remedy where the training extra is not installed; silence what transformers tells in passing."""
     try:
+        import sentencepiece  # noqa: F401
         import torch  # noqa: F401
         from transformers.utils import logging
     except ImportError as error:
@@ -80,8 +83,8 @@ def load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, prompt.Templa
         raise ValueError(f"{folder}: no such checkpoint folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: no tokenizer that transformers can load: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        raise ValueError(f"{folder}: no tokenizer that transformers can load: {_first_line(error)}") from None
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -142,8 +145,12 @@ def _load(auto_class: Any, folder: Path, **options: Any) -> Model:
         raise ValueError(f"{folder}: no checkpoint there (config.json is missing)")
     try:
         return auto_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: transformers cannot load it: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # SafetensorError, RuntimeError (shapes), OSError, KeyError: whatever is wrong, it is this folder
+        raise ValueError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def check_vocabulary(model: Model, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 from medchatzh import models, prompt
@@ -52,7 +52,7 @@ class Engine:
         """(answer, finish) for each question, decoded as one left-padded batch."""
         import torch
 
-        limit = min(max_prompt_tokens, self.max_positions - decoding.max_new_tokens)
+        limit = min(max_prompt_tokens, self._room(decoding))
         prompts = [prompt.encode([Turn("user", question)], self.tokenizer, self.template).input_ids for question in questions]
         fitting = [ids for ids in prompts if len(ids) <= limit]
         results: Iterator[tuple[str, str]] = iter(())
@@ -67,39 +67,66 @@ class Engine:
             results = iter([self._finished(row) for row in output[:, width:].tolist()])
         return [next(results) if len(ids) <= limit else ("", TOO_LONG) for ids in prompts]
 
+    def _room(self, decoding: Decoding) -> int:
+        """Tokens that a prompt may have. ValueError where the answer alone fills the model's context."""
+        room = self.max_positions - decoding.max_new_tokens
+        if room < 1:
+            raise ValueError(f"max_new_tokens = {decoding.max_new_tokens} leaves no room for a question in {self.max_positions} positions")
+        return room
+
     def _finished(self, ids: list[int]) -> tuple[str, str]:
         stopped = self.tokenizer.eos_token_id in ids
         if stopped:
             ids = ids[: ids.index(self.tokenizer.eos_token_id)]
         return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip(), "stop" if stopped else "length"
 
-    def stream(self, turns: Sequence[Turn], decoding: Decoding, seed: int = 0) -> Iterator[str]:
-        """Pieces of text as they are decoded. The oldest exchanges are left out where the history does not fit.
+    def prompt(self, turns: Sequence[Turn], decoding: Decoding) -> tuple[list[int], int]:
+        """(ids, exchanges left out): the conversation's prompt, without its oldest exchanges where it is too long.
 
         ValueError where the last question alone is too long.
         """
-        import torch
-        from transformers import TextIteratorStreamer
-
-        limit = self.max_positions - decoding.max_new_tokens
-        ids, _ = prompt.fit_history(turns, self.tokenizer, self.template, limit)
+        room = self._room(decoding)
+        ids, num_left_out = prompt.fit_history(turns, self.tokenizer, self.template, room)
         if not ids:
-            raise ValueError(f"the question is longer than the {limit} tokens that this model can read; shorten it")
-        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=600)
-        torch.manual_seed(seed)
-        input_ids = torch.tensor([ids], device=self.model.device)
-        options = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids), "streamer": streamer} | self._options(decoding)
-        worker = Thread(target=self._generate, args=(options,), daemon=True)
-        worker.start()
-        yield from streamer
-        worker.join()
+            raise ValueError(f"the question is longer than the {room} tokens that this model can read; shorten it")
+        return ids, num_left_out
 
-    def _generate(self, options: dict[str, Any]) -> None:
+    def stream(self, ids: list[int], decoding: Decoding, seed: int = 0) -> Generator[str, None, None]:
+        """Pieces of text as they are decoded. Closing the iterator stops the decoding."""
+        import torch
+        from transformers import StoppingCriteriaList, TextIteratorStreamer
+
+        stopped = Event()
+        failures: list[BaseException] = []
+        streamer = TextIteratorStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True, timeout=600)
+        input_ids = torch.tensor([ids], device=self.model.device)
+
+        def stop(sequences: torch.Tensor, _: Any) -> torch.Tensor:
+            return torch.full((len(sequences),), stopped.is_set(), device=sequences.device)
+
+        def work() -> None:
+            try:
+                self.model.generate(
+                    input_ids=input_ids,
+                    attention_mask=torch.ones_like(input_ids),
+                    streamer=streamer,
+                    stopping_criteria=StoppingCriteriaList([stop]),
+                    **self._options(decoding),
+                )
+            except Exception as error:
+                failures.append(error)
+                streamer.end()  # else the reader would wait for its timeout
+
+        torch.manual_seed(seed)
+        worker = Thread(target=work, daemon=True)
+        worker.start()
         try:
-            self.model.generate(**options)
-        except BaseException:
-            options["streamer"].end()  # else the reader would wait for its timeout
-            raise
+            yield from streamer
+        finally:  # also where the reader leaves early (Ctrl-C): the model must be free for the next question
+            stopped.set()
+            worker.join()
+        if failures:
+            raise ValueError(f"decoding failed: {failures[0]}") from failures[0]
 
     def _options(self, decoding: Decoding) -> dict[str, Any]:
         options: dict[str, Any] = {

@@ -24,7 +24,9 @@ def rewards(model: models.Model, batch: Batch) -> torch.Tensor:
 
     hidden = model.model(**tensors(batch, model.device), use_cache=False).last_hidden_state
     ends = torch.from_numpy(batch.ends).to(model.device)
-    return model.score(hidden[ends[:, 0], ends[:, 1]]).squeeze(-1).float()
+    # The head in fp32: in bf16 21,269 records had 1,713 different scores, and 123 of them tied at the threshold.
+    with torch.autocast(model.device.type, enabled=False):
+        return model.score(hidden[ends[:, 0], ends[:, 1]].float()).squeeze(-1)
 
 
 def score(model: models.Model, examples: Examples, pad_id: int, label: str = "score", precision: str = "auto") -> np.ndarray:

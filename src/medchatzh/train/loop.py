@@ -18,7 +18,7 @@ import numpy as np
 from medchatzh import models
 from medchatzh.models.packing import Batch, Examples, assemble, pack, tensors
 from medchatzh.prompt import IGNORE_INDEX
-from medchatzh.run import Context, Progress
+from medchatzh.run import SCRATCH, Context, Progress
 from medchatzh.train.optimization import Optimization
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def train(
 ) -> dict[str, Any]:
     """Train in place; returns facts for the manifest. `weight` counts what a micro batch supervises (tokens, rankings).
 
-    Writes `metrics.jsonl` (a line a step). States lie in `out/state-<step>` until the caller, its checkpoint saved, calls `finish`.
+    Writes `metrics.jsonl` (a line a step). States lie in the scratch folder, the last one too: a kill after the last step costs nothing.
     ValueError where the loss is no longer a number.
     """
     import torch
@@ -108,7 +108,7 @@ def train(
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     num_steps = config.num_steps(batches.steps_per_epoch)
     torch.manual_seed(context.seed)
-    done, log = restore(model, optimizer, out)
+    done, log = restore(model, optimizer, out / SCRATCH)
     with Progress(label, total=num_steps, unit="steps", initial=done) as progress:
         for step in range(done, num_steps):
             micro_batches = batches.step(step)
@@ -139,8 +139,8 @@ def train(
                 }
             )
             progress.add(loss=f"{step_loss:.3f}")
-            if (step + 1) % config.save_steps == 0 and step + 1 < num_steps:
-                save_state(model, optimizer, log, out, step + 1)
+            if (step + 1) % config.save_steps == 0 or step + 1 == num_steps:
+                save_state(model, optimizer, log, out / SCRATCH, step + 1)
     write_log(log, out / METRICS)
     return {
         "num_parameters": models.num_parameters(model),
@@ -151,42 +151,36 @@ def train(
     }
 
 
-def finish(out: Path) -> None:
-    """Remove the resumable states: the checkpoint is on disk."""
-    for state in [*out.glob("state-*"), *out.glob("aside")]:
-        shutil.rmtree(state)
-
-
 def write_log(log: list[dict[str, Any]], path: Path) -> None:
     path.write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in log))
 
 
-def save_state(model: models.Model, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]], out: Path, step: int) -> None:
+def save_state(model: models.Model, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]], scratch: Path, step: int) -> None:
     """Write `state-<step>` aside, rename it, then drop the older ones: a full disk or a kill leaves the last good one."""
     import torch
     from safetensors.torch import save_file
 
-    aside = out / "aside"
+    aside = scratch / "aside"
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
+    aside.mkdir(parents=True)
     tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     for number, parameter in enumerate(_parameters(optimizer)):
         tensors |= {f"optimizer.{number}.{key}": value for key, value in optimizer.state[parameter].items()}
     tensors["random"] = torch.get_rng_state()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside / "state.safetensors")
     write_log(log, aside / METRICS)
-    older = list(out.glob("state-*"))
-    aside.replace(out / f"state-{step}")
+    older = list(scratch.glob("state-*"))
+    aside.replace(scratch / f"state-{step}")
     for state in older:
         shutil.rmtree(state)
 
 
-def restore(model: models.Model, optimizer: torch.optim.Optimizer, out: Path) -> tuple[int, list[dict[str, Any]]]:
+def restore(model: models.Model, optimizer: torch.optim.Optimizer, scratch: Path) -> tuple[int, list[dict[str, Any]]]:
     """Load the newest state, if any; returns (steps done, their log)."""
     import torch
     from safetensors.torch import load_file
 
-    states = {int(state.name.removeprefix("state-")): state for state in out.glob("state-*")}
+    states = {int(state.name.removeprefix("state-")): state for state in scratch.glob("state-*")}
     if not states:
         return 0, []
     step = max(states)
@@ -230,6 +224,11 @@ def held_out_loss(model: models.Model, held_out: Examples, pad_id: int, config: 
             total += float(causal_loss(model, batch))
             count += batch.num_targets
     return total / count if count else math.nan
+
+
+def counts(**dropped: int) -> dict[str, int]:
+    """Drops by reason, those that happened."""
+    return {reason: count for reason, count in dropped.items() if count}
 
 
 def rounded(value: float) -> float | None:

@@ -39,6 +39,8 @@ class Optimization(Settings, frozen=True, kw_only=True):
         for name in ("learning_rate", "epochs", "row_tokens", "rows", "accumulation", "save_steps", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
+        if self.max_steps < 0 or self.weight_decay < 0:
+            raise ValueError("max_steps and weight_decay must not be negative (0 steps: no bound)")
         if not 0 <= self.warmup < 1 or not 0 <= self.held_out < 1:
             raise ValueError("warmup and held_out are shares: from 0 to below 1")
 

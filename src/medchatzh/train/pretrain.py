@@ -68,17 +68,18 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     with Progress("encode", total=len(documents), unit="documents") as progress:
         examples, num_split = encode(_counted(trained, progress), tokenizer, config.row_tokens)
         held_out, _ = encode(_counted(held_out_documents, progress), tokenizer, config.row_tokens)
+    if not len(examples):
+        raise ValueError(f"pretrain: every book fell into the held-out share of {config.held_out}; lower pretrain.held_out or add books")
     batches = Epochs(examples, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
     facts = loop.train(model, batches, loop.causal_loss, lambda batch: batch.num_targets, config, out, context, "pretrain")
     nats = loop.held_out_loss(model, held_out, tokenizer.pad_token_id, config)
     models.save(model, tokenizer, template, out / "checkpoint")
-    loop.finish(out)
     held_out_chars = sum(len(document.text) for document in held_out_documents)
     num_predicted = held_out.num_tokens - len(held_out)
     return Result(
         num_in=len(documents),
         num_out=len(trained),
-        dropped={"held_out": len(held_out_documents)} if held_out_documents else {},
+        dropped=loop.counts(held_out=len(held_out_documents)),
         facts=facts
         | {
             "num_split_documents": num_split,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers", "numpy")
 
 
@@ -35,6 +35,11 @@ class Config(Optimization, frozen=True, kw_only=True):
     """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
     rankings: int = 8
     """Rankings a micro batch; `rows` does not apply, a ranking's answers stay together."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rankings < 1:
+            raise ValueError(f"rankings must be at least 1, not {self.rankings}")
 
 
 def encode(
@@ -137,9 +142,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
 
     facts = loop.train(model, batches, loss, lambda batch: len(set(rankings[batch.examples].tolist())), config, out, context, "reward")
     models.save(model, tokenizer, template, out / "checkpoint")
-    loop.finish(out)
+    num_rankings = int(rankings.max()) + 1
     facts |= {"num_answers_too_long": num_too_long, "held_out": measure(model, held_out, tokenizer, template, config, context.seed)}
-    return Result(num_in=len(preferences), num_out=len(trained), dropped={"held_out": len(held_out)} if held_out else {}, facts=facts)
+    dropped = loop.counts(held_out=len(held_out), too_long=len(trained) - num_rankings)
+    return Result(num_in=len(preferences), num_out=num_rankings, dropped=dropped, facts=facts)
 
 
 def measure(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from medchatzh import models, prompt
 from medchatzh.models.packing import Examples, collect
@@ -17,7 +17,7 @@ from medchatzh.train.optimization import Optimization
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("torch", "transformers")
 
 
@@ -26,25 +26,40 @@ class Config(Optimization, frozen=True, kw_only=True):
     """What to learn from. The paper's ablation (figure 2) leaves "medical" out."""
 
 
-def encode(
-    dialogues: Iterable[Dialogue], tokenizer: PreTrainedTokenizerBase, template: prompt.Template, row_tokens: int
-) -> tuple[Examples, int, int]:
-    """Dialogues as examples of at most `row_tokens`; returns them, the dialogues split and the exchanges dropped.
+class Encoding(NamedTuple):
+    """Dialogues as examples, and what did not fit."""
+
+    examples: Examples
+    num_split: int
+    """Dialogues that became several examples."""
+    num_exchanges_dropped: int
+    """Exchanges too long by themselves."""
+    num_dialogues_dropped: int
+    """Dialogues of which nothing fits."""
+
+
+def encode(dialogues: Iterable[Dialogue], tokenizer: PreTrainedTokenizerBase, template: prompt.Template, row_tokens: int) -> Encoding:
+    """Dialogues as examples of at most `row_tokens`. ValueError names a dialogue whose turns do not alternate.
 
     A long dialogue is split between exchanges; an exchange that is too long by itself is dropped whole. An answer is never
     cut: an EOS after half a sentence teaches stopping early, and no EOS teaches never to stop.
     """
-    num_split = num_dropped = 0
+    num_split = num_exchanges = num_dialogues = 0
 
-    def windows() -> Iterable[prompt.Encoded]:
-        nonlocal num_split, num_dropped
+    def windows() -> Iterator[prompt.Encoded]:
+        nonlocal num_split, num_exchanges, num_dialogues
         for dialogue in dialogues:
+            try:
+                prompt.check(dialogue.turns, answered=True)
+            except ValueError as error:
+                raise ValueError(f"sft: {dialogue.id}: {error}") from None
             encoded, dropped = prompt.split_to_fit(dialogue.turns, tokenizer, template, row_tokens)
             num_split += len(encoded) > 1
-            num_dropped += dropped
+            num_exchanges += dropped
+            num_dialogues += not encoded
             yield from encoded
 
-    return collect(windows()), num_split, num_dropped
+    return Encoding(collect(windows()), num_split, num_exchanges, num_dialogues)
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
@@ -57,27 +72,27 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         raise ValueError(f"sft: no instructions left in {', '.join(config.pools)}; look at the rejects of curate and score")
     trained, held_out_dialogues = hold_out(dialogues, config.held_out, key=lambda dialogue: dialogue.question)
     with Progress("encode", total=len(dialogues), unit="dialogues") as progress:
-        examples, num_split, num_too_long = encode(_counted(trained, progress), tokenizer, template, config.row_tokens)
-        held_out, _, _ = encode(_counted(held_out_dialogues, progress), tokenizer, template, config.row_tokens)
+        encoding = encode(_counted(trained, progress), tokenizer, template, config.row_tokens)
+        held_out = encode(_counted(held_out_dialogues, progress), tokenizer, template, config.row_tokens)
+    examples = encoding.examples
     if not len(examples):
         raise ValueError(f"sft: every dialogue is longer than sft.row_tokens = {config.row_tokens}; raise it")
     model = models.load_causal(base)
     models.check_vocabulary(model, tokenizer, base)
     batches = Epochs(examples, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
     facts = loop.train(model, batches, loop.causal_loss, lambda batch: batch.num_targets, config, out, context, "sft")
-    nats = loop.held_out_loss(model, held_out, tokenizer.pad_token_id, config)
+    nats = loop.held_out_loss(model, held_out.examples, tokenizer.pad_token_id, config)
     models.save(model, tokenizer, template, out / "checkpoint")
-    loop.finish(out)
     return Result(
         num_in=len(dialogues),
-        num_out=len(trained),
-        dropped={"held_out": len(held_out_dialogues)} if held_out_dialogues else {},
+        num_out=len(trained) - encoding.num_dialogues_dropped,
+        dropped=loop.counts(held_out=len(held_out_dialogues), too_long=encoding.num_dialogues_dropped),
         facts=facts
         | {
             "num_examples": len(examples),
             "num_corpus_tokens": examples.num_tokens,
-            "num_split_dialogues": num_split,
-            "num_exchanges_too_long": num_too_long,
+            "num_split_dialogues": encoding.num_split,
+            "num_exchanges_too_long": encoding.num_exchanges_dropped + held_out.num_exchanges_dropped,
             "held_out_loss": rounded(nats),
         },
     )

@@ -40,6 +40,8 @@ def _unpacked(text: str) -> list[tuple[Role, str]]:
 def _history(value: Any) -> list[tuple[Role, str]]:
     """`history`: earlier exchanges as [question, answer] pairs."""
     turns: list[tuple[Role, str]] = []
+    if value and not isinstance(value, list):
+        raise Unusable("unknown_format", f"history is a {type(value).__name__}, not a list of [question, answer] pairs")
     for number, pair in enumerate(value or ()):
         if not isinstance(pair, list) or len(pair) != 2:
             raise Unusable("unknown_format", f"history[{number}] is not a [question, answer] pair")

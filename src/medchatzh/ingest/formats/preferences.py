@@ -28,7 +28,7 @@ def rankings(record: dict[str, Any]) -> Preference:
 
 @form("pairs", {"chosen", "rejected"}, {"response_chosen", "response_rejected"})
 def pairs(record: dict[str, Any]) -> Preference:
-    prefix = "" if "chosen" in record else "response_"
+    prefix = "" if {"chosen", "rejected"} <= record.keys() else "response_"
     ranked = [(text, rank) for rank, key in ((1, "chosen"), (2, "rejected")) if (text := _answer(record, prefix + key))]
     if len(ranked) == 2 and ranked[0][0] == ranked[1][0]:
         raise Unusable("no_preference", "chosen and rejected are the same text")

@@ -144,6 +144,8 @@ def converted(convert: Callable[[Any], Any], row: Any) -> Any:
         return convert(row)
     except Unusable as error:
         return reject(error.reason, error.detail, row)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:  # a shape that the converter does not foresee
+        return reject("unknown_format", f"cannot be converted: {_masked(f'{type(error).__name__}: {error}')}", row)
 
 
 def broken(row: Broken) -> Reject:

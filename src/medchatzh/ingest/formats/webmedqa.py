@@ -37,7 +37,8 @@ def read(part: Part, source: Source) -> Iterator[Found]:
 
 
 def convert(rows: list[list[str]]) -> Question:
-    _, _, category, question, _ = (field.strip() for field in rows[0])
+    """The benchmark's own id stays, so that a question that comes again is seen to."""
+    number, _, category, question, _ = (field.strip() for field in rows[0])
     answers: dict[str, list[str]] = {"1": [], "0": []}
     for _, label, _, _, answer in rows:
         if answer.strip():
@@ -46,7 +47,7 @@ def convert(rows: list[list[str]]) -> Question:
         raise Unusable("missing_question", "no question text")
     if not answers["1"]:
         raise Unusable("missing_answer", f"none of {len(rows)} answers has label 1")
-    return Question(id="", question=question, category=category, references=tuple(answers["1"]), distractors=tuple(answers["0"]))
+    return Question(id=number, question=question, category=category, references=tuple(answers["1"]), distractors=tuple(answers["0"]))
 
 
 @reader("webmedqa_train")
