@@ -149,6 +149,19 @@ def test_questions_without_category(tmp_path: Path, named: tuple[int, ...], expe
     assert bench.summary.categories == expected
 
 
+def test_a_question_that_stands_twice_is_counted_once_with_the_answers_by_position(tmp_path: Path):
+    numbers = (0, 1, 2, 1)
+    bench = Bench(tmp_path, [question(number) for number in numbers])
+    answers = [prediction(number, own(number), "good") for number in numbers[:3]]
+    result = bench.system("good", [*answers, prediction(1, "多喝水", "good")]).run()
+    assert Counter(reject.reason for reject in bench.rejects) == {"repeated_question": 1, "repeated_prediction": 1} == result.dropped
+    assert (result.num_in, result.num_out) == (5, 3)
+    counted = bench.summary.questions
+    assert (counted.loaded, counted.repeated, counted.no_reference, counted.scorable) == (4, 1, 0, 3)
+    assert bench.mean("good", "strict/BLEU-1").n == 3
+    assert bench.mean("good", "strict/BLEU-1").mean == pytest.approx(100)
+
+
 def test_what_is_set_aside_is_named(tmp_path: Path):
     orphan = msgspec.structs.replace(question(8), references=(" ",))
     bench = Bench(tmp_path, [question(0), question(1), question(2), question(1), orphan])

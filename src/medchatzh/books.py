@@ -225,7 +225,8 @@ def documents(books: Iterable[Document], config: Config) -> Iterator[Document | 
             continue
         chapters = list(_chapters(file, config, taken))
         if not chapters:
-            yield _reject(file, "short_chapter", "headings, and no text under any of them", record=msgspec.structs.replace(file, text=file.text[:200]))
+            shown = msgspec.structs.replace(file, text=file.text[:200])
+            yield _reject(file, "short_chapter", "headings, and no text under any of them", record=shown)
         for document in chapters:
             if len(document.text) < config.min_chars:
                 yield _reject(document, "short_chapter", f"{len(document.text)} characters", record=document)

@@ -48,7 +48,7 @@ def test_packed_loss_equals_one_by_one(checkpoint):
     with torch.inference_mode():
         packed = causal_loss(model, assemble(data, pack(data.lengths, range(len(data)), 64), 64, 0))
         alone = sum(
-            model(torch.tensor([data.input_ids[a:b]], dtype=torch.long), labels=torch.tensor([data.labels[a:b]], dtype=torch.long)).loss
+            model(torch.from_numpy(data.input_ids[None, a:b]).long(), labels=torch.from_numpy(data.labels[None, a:b]).long()).loss
             * int((data.labels[a + 1 : b] != IGNORE_INDEX).sum())
             for a, b in zip(data.offsets, data.offsets[1:], strict=False)
         )

@@ -50,11 +50,9 @@ def is_json(head: str) -> bool:
 
 def first_value(head: str) -> Any:
     """The first JSON value of a file (of its array, where it is one); None where `head` holds none whole."""
-    if _spans_lines(head):
-        found = _array_rows(_Window.of(head), lambda value: False)
-    else:
-        found = ((0, value) for value in _parsable_lines(head))
-    return next((value for _, value in found if not isinstance(value, Broken)), None)
+    if not _spans_lines(head):
+        return next(_parsable_lines(head), None)
+    return next((value for _, value in _array_rows(_Window.of(head), lambda value: False) if not isinstance(value, Broken)), None)
 
 
 def json_rows(stream: TextIO, head: str, accept: Callable[[Any], bool]) -> Iterator[Row]:
