@@ -30,8 +30,12 @@ class Config(Settings, frozen=True, kw_only=True):
     """A longer question gets an empty answer, marked `prompt_too_long` (the paper's script cuts it silently)."""
     max_questions: int = 0
     """Answer a fixed random sample of so many questions; 0 for all."""
-    canned: str = "建议您到正规医院相关科室就诊，完善检查，明确诊断后在医生指导下治疗，平时注意休息，饮食清淡，避免劳累，祝您早日康复。"
-    """The sentence that the floor `canned` gives to every question."""
+    canned: str = (
+        "建议您及时到正规医院就诊，明确诊断后在医生的指导下进行治疗。患者在平时的生活中要注意多休息，不要过度劳累，饮食上以清淡为主，"
+        "可以多吃一些新鲜的蔬菜和水果，不要吃辛辣刺激性的食物，同时要保持良好的心情，积极配合医生的治疗，这样才有利于身体的恢复。"
+    )
+    """What the floor `canned` answers to every question. As long as a usual answer (122 characters): a shorter sentence is a weak
+    floor, for the brevity penalty alone (on 234 real questions, strict BLEU-1 28.2; with 58 characters 6.3)."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.max_prompt_tokens < 1:
