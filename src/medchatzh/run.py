@@ -19,12 +19,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from medchatzh import __version__
 
+T = TypeVar("T")
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
 SCRATCH = "scratch"
@@ -271,6 +272,12 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self._bar.close()
+
+    def over(self, items: Iterable[T]) -> Iterator[T]:
+        """The same items, each counted as it is taken."""
+        for item in items:
+            self.add()
+            yield item
 
     def add(self, count: int = 1, **shown: Any) -> None:
         """Advance by `count`; `shown` (a loss, say) stands behind the bar."""

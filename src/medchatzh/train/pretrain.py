@@ -66,8 +66,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     # By book: chapters of one book resemble each other, so holding out chapters would flatter the perplexity.
     trained, held_out_documents = hold_out(documents, config.held_out, key=lambda document: document.book or document.id)
     with Progress("encode", total=len(documents), unit="documents") as progress:
-        examples, num_split = encode(_counted(trained, progress), tokenizer, config.row_tokens)
-        held_out, _ = encode(_counted(held_out_documents, progress), tokenizer, config.row_tokens)
+        examples, num_split = encode(progress.over(trained), tokenizer, config.row_tokens)
+        held_out, _ = encode(progress.over(held_out_documents), tokenizer, config.row_tokens)
     if not len(examples):
         raise ValueError(f"pretrain: every book fell into the held-out share of {config.held_out}; lower pretrain.held_out or add books")
     batches = Epochs(examples, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
@@ -94,9 +94,3 @@ def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
     texts = iter(texts)
     while batch := list(islice(texts, size)):
         yield batch
-
-
-def _counted(documents: Iterable[Document], progress: Progress) -> Iterable[Document]:
-    for document in documents:
-        progress.add()
-        yield document

@@ -72,8 +72,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         raise ValueError(f"sft: no instructions left in {', '.join(config.pools)}; look at the rejects of curate and score")
     trained, held_out_dialogues = hold_out(dialogues, config.held_out, key=lambda dialogue: dialogue.question)
     with Progress("encode", total=len(dialogues), unit="dialogues") as progress:
-        encoding = encode(_counted(trained, progress), tokenizer, template, config.row_tokens)
-        held_out = encode(_counted(held_out_dialogues, progress), tokenizer, template, config.row_tokens)
+        encoding = encode(progress.over(trained), tokenizer, template, config.row_tokens)
+        held_out = encode(progress.over(held_out_dialogues), tokenizer, template, config.row_tokens)
     examples = encoding.examples
     if not len(examples):
         raise ValueError(f"sft: every dialogue is longer than sft.row_tokens = {config.row_tokens}; raise it")
@@ -96,9 +96,3 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
             "held_out_loss": rounded(nats),
         },
     )
-
-
-def _counted(dialogues: Iterable[Dialogue], progress: Progress) -> Iterable[Dialogue]:
-    for dialogue in dialogues:
-        progress.add()
-        yield dialogue
