@@ -6,6 +6,11 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ci", derandomize=True)  # the same examples every time; new ones are for the developer to find
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 TEXTS = [
     "高血压患者应低盐饮食，规律服药，定期监测血压。",

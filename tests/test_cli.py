@@ -64,6 +64,13 @@ def test_errors_are_one_line_and_status_1(arguments, message, capsys, tmp_path, 
     assert message in told and told.startswith("medchatzh: ") and len(told.splitlines()) == 1
 
 
+@pytest.mark.parametrize("flag", ["--threads", "--workers"])
+def test_negative_counts_are_refused(flag, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["run", "x.toml", flag, "-1"])
+    assert stopped.value.code == 2 and "number of 0 or more" in capsys.readouterr().err
+
+
 def test_a_folder_that_is_no_checkpoint(tmp_path, capsys):
     assert main(["chat", str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err

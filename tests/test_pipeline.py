@@ -149,13 +149,28 @@ def _toml(sources):
     return '[data]\nroot = "medchatzh:samples"\n' + "".join(rows)
 
 
+def test_chat_takes_bytes_that_are_no_utf8(done):
+    command = [sys.executable, "-m", "medchatzh", "chat", str(done.folder("sft") / "checkpoint"), "--set", "chat.decoding.max_new_tokens=6"]
+    answered = subprocess.run(command, input="高血压\n你好\n".encode("gbk"), capture_output=True, timeout=120)
+    assert answered.returncode == 0, answered.stderr.decode()
+    assert answered.stdout.decode().count("\n") >= 2
+
+
+def test_a_threshold_that_keeps_nothing_is_told_at_once(done, tmp_path, capsys):
+    settings = [part for assignment in [*TOY, "score.kind=absolute", "score.threshold=99"] for part in ("--set", assignment)]
+    assert main(["score", str(QUICKSTART), "--runs", str(done.runs.parent), "--threads", "1", *settings]) == 1
+    assert "nothing reaches score.threshold = 99 (absolute)" in capsys.readouterr().err
+
+
 def test_chat_answers_in_turns(done, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("你好\n\n/new\n头痛怎么办？\n还有呢？\n/exit\n不会读到\n"))
     settings = [part for assignment in TOY for part in ("--set", assignment)]
     assert main(["chat", str(QUICKSTART), "--runs", str(done.runs.parent), "--set", "chat.decoding.max_new_tokens=8", *settings]) == 0
     lines = capsys.readouterr().out.split("\n")
     assert "（新对话 / new conversation）" in lines and len(lines) >= 5
-    assert main(["chat", str(done.folder("sft") / "checkpoint"), "--question", "问" * 3000]) == 0
-    assert "shorten it" in capsys.readouterr().out
+    assert main(["chat", str(done.folder("sft") / "checkpoint"), "--question", "问" * 3000]) == 1
+    assert "shorten it" in capsys.readouterr().err
+    assert main(["chat", str(done.folder("reward") / "checkpoint"), "--question", "你好"]) == 1
+    assert "a reward model, which gives scores and no text" in capsys.readouterr().err
     assert main(["chat", str(done.folder("sft") / "checkpoint"), "--set", "sft.rows=2"]) == 1
     assert "only chat.* can be set" in capsys.readouterr().err

@@ -108,11 +108,24 @@ def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
         ("sft.max_steps=-1", "max_steps and weight_decay must not be negative"),
         ("generate.max_questions=-3", "max_questions must not be negative"),
         ("generate.kind=canned", "unknown key generate.kind"),
+        ("run.seed=-1", "seed is -1; write a number from 0"),
+        ("run.name=../evil", "write a plain folder name"),
+        ("sft.learning_rate=nan", "sft.learning_rate: nan is not a number to work with"),
+        ("pretrain.architecture={max_positions=64}", "max_new_tokens = 160 leaves no room .*max_positions = 64"),
+        ("sft.pools=[]", "sft.pools: is empty"),
     ],
 )
 def test_what_would_fail_late_fails_at_once(override, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         Plan(RECIPES / "quickstart.toml", [override], tmp_path)
+
+
+def test_an_arm_that_learns_from_a_pool_without_a_source(tmp_path):
+    path = tmp_path / "no_general.toml"
+    text = (RECIPES / "quickstart.toml").read_text("utf-8").replace('pool = "general"', 'pool = "medical"')
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())  # and with Notepad's byte-order mark
+    with pytest.raises(ValueError, match="sft.pools: no source of ingest.sources is of pool 'general'"):
+        Plan(path, [], tmp_path)
 
 
 def test_other_weights_in_the_same_folder_are_another_run(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -22,11 +23,11 @@ class Config(Settings, frozen=True, kw_only=True):
 
 
 def conversation(engine: Engine, config: Config, lines: Iterator[str], write: Callable[[str], object]) -> None:
-    """Answer line by line, keeping the turns. Ends with `lines` or at /exit."""
+    """Answer line by line, keeping the turns; a question that cannot be answered is told so. Ends with `lines` or at /exit."""
     start = [Turn("system", config.system)] if config.system else []
     turns = list(start)
     for line in lines:
-        question = line.strip()
+        question = _printable(line).strip()
         if question == "/exit":
             return
         if question == "/new":
@@ -56,6 +57,8 @@ def conversation(engine: Engine, config: Config, lines: Iterator[str], write: Ca
 
 def run(checkpoint: Path, config: Config, question: str = "", threads: int = 0) -> None:
     """Chat on standard input and output; with `question`, one exchange and return."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # a terminal in GBK must not end the conversation
     engine = Engine(checkpoint, threads)
 
     def write(text: str) -> None:
@@ -63,8 +66,13 @@ def run(checkpoint: Path, config: Config, question: str = "", threads: int = 0) 
         sys.stdout.flush()
 
     if question:
-        write(f"问 / Q  {question}\n答 / A  ")
-        conversation(engine, config, iter([question]), write)
+        system = [Turn("system", config.system)] if config.system else []
+        asked = [*system, Turn("user", _printable(question))]
+        ids, _ = engine.prompt(asked, config.decoding)  # first of all: too long a question is an error here
+        write(f"问 / Q  {asked[-1].content}\n答 / A  ")
+        for piece in engine.stream(ids, config.decoding):
+            write(piece)
+        write("\n")
         return
     terminal = sys.stdin.isatty()
     if terminal:
@@ -72,6 +80,11 @@ def run(checkpoint: Path, config: Config, question: str = "", threads: int = 0) 
 
         print(f"{NOTICE}\n{HELP}\n")
     conversation(engine, config, _typed() if terminal else iter(sys.stdin), write)
+
+
+def _printable(text: str) -> str:
+    """Without the lone surrogates that Python makes of bytes that are no UTF-8; tokenizers refuse them."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _typed() -> Iterator[str]:

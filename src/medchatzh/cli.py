@@ -38,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting (repeatable)")
     shared.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
-    shared.add_argument("--threads", type=int, default=0, metavar="N", help="threads for numerical work (default: one a core)")
-    shared.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes for text work (one a core)")
+    shared.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for numerical work (default: one a core)")
+    shared.add_argument("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes for text work (one a core)")
     for name, help_text in COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
         command.add_argument(
@@ -93,6 +93,12 @@ def _dispatch(options: argparse.Namespace) -> int:
     else:
         print(plan.run(work.name, context))
     return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of 0 or more")
+    return int(text)
 
 
 def _labelled(text: str) -> tuple[str, Path]:

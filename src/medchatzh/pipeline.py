@@ -32,6 +32,12 @@ class Run(Settings, frozen=True, kw_only=True):
     main: str = "medchatzh"
     """Name of the trained system in tables."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; write a number from 0 to {2**32 - 1}")
+        if self.name in (".", "..") or "/" in self.name or "\\" in self.name:
+            raise ValueError(f"name is {self.name!r}; write a plain folder name, and give its place with --runs")
+
 
 class Data(Settings, frozen=True, kw_only=True):
     root: str
@@ -80,6 +86,8 @@ class Plan:
         if not self.recipe.report.command:
             command = _command(path, overrides)
             self.recipe = msgspec.structs.replace(self.recipe, report=msgspec.structs.replace(self.recipe.report, command=command))
+        for changed in (self.recipe, *self.arms.values()):
+            _check_agreement(changed, path)
         self.root = recipes.resolve_root(self.recipe.data.root, path)
         self.runs = runs / (self.recipe.run.name or path.stem)
         self.seed = self.recipe.run.seed
@@ -219,6 +227,20 @@ class Plan:
             )
         lines += [f"  report     {self.folder('report') / 'report.html'}", f"             {self.folder('report') / 'report.md'}"]
         return "\n".join(lines)
+
+
+def _check_agreement(recipe: Recipe, path: Path) -> None:
+    """ValueError for settings that are each fine but cannot work together: better now than after the training."""
+    positions = recipe.pretrain.architecture.max_positions
+    if not recipe.pretrain.base and recipe.generate.decoding.max_new_tokens >= positions:
+        raise ValueError(
+            f"{path}: generate.decoding.max_new_tokens = {recipe.generate.decoding.max_new_tokens} leaves no room for a question in"
+            f" pretrain.architecture.max_positions = {positions}; lower the one or raise the other"
+        )
+    if missing := [pool for pool in recipe.sft.pools if pool not in {source.pool for source in recipe.ingest.sources}]:
+        raise ValueError(f"{path}: sft.pools: no source of ingest.sources is of pool {missing[0]!r}; add one, or leave the pool out")
+    if not recipe.sft.pools:
+        raise ValueError(f"{path}: sft.pools: is empty; write at least one of 'general', 'medical'")
 
 
 def _check_kinds(manifest: Manifest, stages: set[str]) -> None:

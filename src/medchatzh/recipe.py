@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ S = TypeVar("S", bound=Settings)
 def load_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; ValueError with file and line where it is not TOML, or is missing."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # Notepad writes a byte-order mark
     except FileNotFoundError:
         here = ", ".join(sorted(str(found) for found in path.parent.glob("*.toml"))) or "none"
         raise ValueError(f"{path}: no such recipe (recipes in that folder: {here})") from None
@@ -64,6 +65,7 @@ def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def convert(table: Mapping[str, Any], kind: type[S], where: str) -> S:
     """Turn a table into settings. ValueError names `where`, the key's path, and the nearest known key."""
     _reject_unknown(table, kind, where, "")
+    _reject_infinite(table, where, "")
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
@@ -81,6 +83,14 @@ def _reject_unknown(table: Mapping[str, Any], kind: type[Settings], where: str, 
             raise ValueError(f"{where}: unknown key {path}{key}; {hint}")
         for item, settings, suffix in _nested(value, fields[key]):
             _reject_unknown(item, settings, where, f"{path}{key}{suffix}.")
+
+
+def _reject_infinite(value: Any, where: str, path: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where}: {path}: {value} is not a number to work with")
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        _reject_infinite(inner, where, f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}".lstrip("."))
 
 
 def _nested(value: Any, kind: Any) -> list[tuple[Mapping[str, Any], type[Settings], str]]:

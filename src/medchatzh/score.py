@@ -94,6 +94,11 @@ def filter_records(dialogues: Sequence[Dialogue], values: np.ndarray, config: Co
     threshold = config.threshold
     if config.kind == "quantile":
         threshold = float(np.quantile(finite, config.threshold)) if len(finite) else 0.0
+    if len(values) and not (values >= threshold).any():
+        raise ValueError(
+            f"score: nothing reaches score.threshold = {config.threshold:g} ({config.kind}) within score.max_tokens = {config.max_tokens};"
+            + (f" the scores run from {finite.min():.3f} to {finite.max():.3f}" if len(finite) else " no dialogue fits")
+        )
     rejects: list[Reject] = []
     kept: list[Dialogue] = []
     for dialogue, value in zip(dialogues, values, strict=True):

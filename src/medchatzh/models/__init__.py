@@ -123,8 +123,11 @@ def new_causal(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed: in
 
 def load_causal(folder: Path) -> Model:
     """A causal model in fp32. ValueError where the folder holds none."""
+    require_torch()
     from transformers import AutoModelForCausalLM
 
+    if (folder / "config.json").is_file() and "ForSequenceClassification" in str(describe(folder).get("architectures")):
+        raise ValueError(f"{folder}: a reward model, which gives scores and no text; take the checkpoint of sft or pretrain")
     return _load(AutoModelForCausalLM, folder)
 
 

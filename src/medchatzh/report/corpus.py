@@ -166,7 +166,7 @@ def _examples(examples: Mapping[tuple[str, str], list[Reject]]) -> Iterator[Bloc
     for (label, reason), rejects in sorted(examples.items()):
         for reject in rejects:
             shown = quote(record_text(reject.record), _EXAMPLE_CHARS)
-            rows.append(Row((text(label), text(reason), text(reject.source), text(quote(reject.detail, _EXAMPLE_CHARS)), text(shown))))
+            rows.append(Row((text(label), text(reason), text(reject.source), text(reject.detail[:_EXAMPLE_CHARS]), text(shown))))
     if rows:
         columns = ("阶段 / stage", "原因 / reason", "来源 / source", "规则所见 / detail", "记录 / record")
         note = Both(
