@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,10 +122,8 @@ def filter_records(dialogues: Sequence[Dialogue], values: np.ndarray, config: Co
     write(out / "medical.jsonl", kept)
     write(out / "rejects.jsonl", rejects)
     write(out / "scores.jsonl", (_score(dialogue, value) for dialogue, value in zip(dialogues, values, strict=True) if np.isfinite(value)))
-    result = Result(num_in=len(dialogues), num_out=len(kept), facts=_facts(finite, threshold, config, fingerprint))
-    for reject in rejects:
-        result.dropped[reject.reason] = result.dropped.get(reject.reason, 0) + 1
-    return result
+    dropped = Counter(reject.reason for reject in rejects)
+    return Result(num_in=len(dialogues), num_out=len(kept), dropped=dropped, facts=_facts(finite, threshold, config, fingerprint))
 
 
 def _score(record: Dialogue | Prediction, value: float, system: str = "") -> Score:
