@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from medchatzh.curate.features import Features
+
+DEFAULT_KINDS = ("email", "id_card", "bank_card", "mobile", "hotline", "landline", "qq", "wechat", "passport", "plate")
 
 
 class PoolRules(Settings, frozen=True):
@@ -50,29 +58,55 @@ class PoolRules(Settings, frozen=True):
             raise ValueError(f"max_repeats is {self.max_repeats}; write a number of at least 1")
 
 
+class Seen(NamedTuple):
+    """What a rule saw, and where: `dialogue.turns[turn].content[start:end]`."""
+
+    detail: str
+    turn: int
+    start: int
+    end: int
+
+
 class Case(NamedTuple):
-    """What a rule sees of a record: the first question, all answers joined, and the thresholds."""
+    """What a rule sees of a record: the first question, all answers joined by line ends, the thresholds, and what the corpus taught."""
 
     dialogue: Dialogue
     question: str
     answer: str
     settings: PoolRules
+    personal_kinds: tuple[str, ...] = DEFAULT_KINDS
+    boilerplate: frozenset[str] = frozenset()
+    """Normalised sentences that stand in the answers to many different questions (`medchatzh.curate.boilerplate`)."""
 
     @property
     def is_multi_turn(self) -> bool:
         return len(self.dialogue.answers) > 1
 
+    def answers(self) -> Iterator[tuple[int, str]]:
+        """(index in `dialogue.turns`, text) of each answer."""
+        return ((place, turn.content) for place, turn in enumerate(self.dialogue.turns) if turn.role == "assistant")
 
-Finder = Callable[[Case], str | None]
+
+Finder = Callable[[Case], str | Seen | None]
 """Returns what it saw (the reject's `detail`), or None where the record is fine."""
+
+Gate = Callable[["Features", PoolRules], "NDArray[np.bool_]"]
+"""Which records of a shard the rule must look at, [num_records]: all on which it could fire under these thresholds, and few others."""
 
 
 class Rule(NamedTuple):
-    """A named check. The name is the reason that its rejects carry; rules of lower `order` speak first."""
+    """A named check. The name is the reason that its rejects carry; rules of lower `order` speak first.
+
+    Looking at a record costs microseconds, and most records need no look: of `signs`, one stands in some turn of every record on which
+    the rule fires (compared after width folding and lower-casing); `gate` says it in numbers. Where both are given both must hold; with
+    neither, every record is looked at.
+    """
 
     name: str
     order: int
     find: Finder
+    signs: tuple[str, ...] | None = None
+    gate: Gate | None = None
 
 
 CONTENT, PERSONAL, FORM, LENGTH = 10, 20, 30, 40
@@ -81,13 +115,13 @@ CONTENT, PERSONAL, FORM, LENGTH = 10, 20, 30, 40
 _RULES: dict[str, Rule] = {}
 
 
-def rule(order: int) -> Callable[[Finder], Finder]:
+def rule(order: int, *, signs: tuple[str, ...] | None = None, gate: Gate | None = None) -> Callable[[Finder], Finder]:
     """Register a function as the rule of its name."""
 
     def register(find: Finder) -> Finder:
         name = getattr(find, "__name__", "")
         assert name and name not in _RULES, f"two rules are called {name!r}"
-        _RULES[name] = Rule(name, order, find)
+        _RULES[name] = Rule(name, order, find, signs, gate)
         return find
 
     return register
