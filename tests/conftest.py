@@ -1,9 +1,13 @@
 """Fixtures that many tests share: real data, samples, a tiny tokenizer and a tiny model."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+ROOT = str(Path(__file__).resolve().parents[1])
+sys.path.append(ROOT)  # worker processes import what a test module defines
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
 
 import pytest
 from hypothesis import settings

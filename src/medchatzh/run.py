@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -37,6 +37,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     seed: int = 0
     workers: int = 1
+    """Processes for text work."""
+    executor: Literal["processes", "ray"] = "processes"
+    """What runs the shards: processes of this machine, or Ray tasks (see `shards.py`)."""
     threads: int = 0
     """Threads for numerical work, 0 for one a core."""
 

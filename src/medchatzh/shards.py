@@ -1,0 +1,197 @@
+"""Work on shards: one pure function over many pieces of the input, in processes or on a Ray cluster, with the same bytes either way.
+
+Each job writes into a folder of its own, which gets its place by one rename together with its facts. So what is there is done and right: a
+killed run goes on from it and makes again at most one shard a worker. Output files grow in the order of the jobs, whoever finishes first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from medchatzh.run import SCRATCH, Context, Progress, write_atomically
+
+J = TypeVar("J")
+F = TypeVar("F", bound="Facts")
+_FACTS = "facts.json"
+_MERGED = "merged.json"
+
+
+class Facts(msgspec.Struct, kw_only=True):
+    """What a job tells of its shard; a stage adds fields of its own."""
+
+    num_in: int
+    """Records read, for the progress."""
+
+
+class _Merged(msgspec.Struct, kw_only=True):
+    """How far the output files have grown: the next job, and the size of each file."""
+
+    next: int = 0
+    sizes: dict[str, int] = {}
+
+
+def byte_ranges(path: Path, size: int) -> list[tuple[int, int]]:
+    """(start, end) of pieces of about `size` bytes of a file of lines, cut at line ends; none for an empty file."""
+    total = path.stat().st_size
+    cuts = [0]
+    with path.open("rb") as file:
+        while cuts[-1] + size < total:
+            file.seek(cuts[-1] + size)
+            file.readline()
+            cuts.append(file.tell())
+    return [(start, end) for start, end in zip(cuts, [*cuts[1:], total], strict=True) if start < end]
+
+
+def work(
+    function: Callable[[J, Path], F],
+    jobs: Sequence[J],
+    out: Path,
+    context: Context,
+    *,
+    label: str,
+    unit: str,
+    kind: type[F],
+    merge: Sequence[str] = (),
+    total: int | None = None,
+) -> list[F]:
+    """Call `function(job, folder)` for each job; returns their facts, in the order of the jobs.
+
+    The function stands in a module, writes its files into the empty `folder` and nothing elsewhere. The files named in `merge` are appended to
+    `out/<name>` in the order of the jobs; others stay in `shard(out, label, number)` until the stage ends. `total` is the number of records.
+    Raises what a job raises; ValueError where a worker died.
+    """
+    scratch = out / SCRATCH / label
+    scratch.mkdir(parents=True, exist_ok=True)
+    merger = _Merger(out, label, merge, len(jobs))
+    found: dict[int, F] = {}
+    with Progress(label, total, unit) as progress:
+        for number in range(len(jobs)):
+            path = shard(out, label, number) / _FACTS
+            if path.exists():
+                found[number] = msgspec.json.decode(path.read_bytes(), type=kind)
+                progress.add(found[number].num_in)
+        merger.advance(found)
+        waiting = [(number, jobs[number]) for number in range(len(jobs)) if number not in found]
+        for number, facts in _calls(function, waiting, scratch, context):
+            found[number] = facts
+            progress.add(facts.num_in)
+            merger.advance(found)
+    return [found[number] for number in range(len(jobs))]
+
+
+def shard(out: Path, label: str, number: int) -> Path:
+    """Where a finished job's folder lies."""
+    return out / SCRATCH / label / f"{number:06d}"
+
+
+class _Merger:
+    """Appends the files of finished shards in the order of the jobs, and knows after a kill how far it came."""
+
+    def __init__(self, out: Path, label: str, names: Sequence[str], num_jobs: int) -> None:
+        self._out, self._label, self._num_jobs = out, label, num_jobs
+        self._path = out / SCRATCH / label / _MERGED
+        known = msgspec.json.decode(self._path.read_bytes(), type=_Merged) if self._path.exists() else _Merged()
+        self._state = _Merged(next=known.next, sizes={name: known.sizes.get(name, 0) for name in names})
+        for name, size in self._state.sizes.items():
+            with (out / name).open("ab") as file:
+                file.truncate(size)
+
+    def advance(self, found: dict[int, Any]) -> None:
+        """Append what can be appended by now."""
+        while self._state.sizes and self._state.next < self._num_jobs and self._state.next in found:
+            folder = shard(self._out, self._label, self._state.next)
+            for name in self._state.sizes:
+                if (folder / name).exists():
+                    with (self._out / name).open("ab") as file, (folder / name).open("rb") as part:
+                        shutil.copyfileobj(part, file, 1 << 24)
+                        self._state.sizes[name] = file.tell()
+            self._state.next += 1
+            write_atomically(self._path, msgspec.json.encode(self._state))
+            for name in self._state.sizes:
+                (folder / name).unlink(missing_ok=True)
+
+
+def _call(function: Callable[[J, Path], F], number: int, job: J, scratch: Path) -> tuple[int, F]:
+    """One job, from an empty folder to a finished one."""
+    folder = scratch / f"{number:06d}"
+    aside = scratch / f"{number:06d}.{uuid.uuid4().hex[:8]}"
+    aside.mkdir()
+    facts = function(job, aside)
+    write_atomically(aside / _FACTS, msgspec.json.encode(facts))
+    try:
+        aside.rename(folder)
+    except OSError:  # another worker, cut off from a killed run, was faster; its bytes are the same
+        shutil.rmtree(aside)
+    return number, facts
+
+
+def _calls(function: Callable[[J, Path], F], waiting: Sequence[tuple[int, J]], scratch: Path, context: Context) -> Iterator[tuple[int, F]]:
+    if context.executor == "ray":
+        yield from _with_ray(function, waiting, scratch, context)
+    elif context.workers <= 1 or len(waiting) <= 1:
+        for number, job in waiting:
+            yield _call(function, number, job, scratch)
+    else:
+        yield from _with_processes(function, waiting, scratch, context)
+
+
+def _with_processes(
+    function: Callable[[J, Path], F], waiting: Sequence[tuple[int, J]], scratch: Path, context: Context
+) -> Iterator[tuple[int, F]]:
+    # joblib's loky, because it needs no `if __name__ == "__main__"` in a user's script and does not fork a process that has threads
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    pool = Parallel(n_jobs=min(context.workers, len(waiting)), batch_size=1, return_as="generator_unordered", pre_dispatch="2*n_jobs")
+    try:
+        yield from pool(delayed(_call_in_worker)(os.getpid(), function, number, job, scratch) for number, job in waiting)
+    except TerminatedWorkerError as error:
+        raise ValueError(
+            f"{scratch.name}: a worker process died (killed, or out of memory); the same command goes on from here, and fewer --workers need"
+            f" less memory ({str(error).splitlines()[0]})"
+        ) from None
+
+
+def _call_in_worker(parent: int, function: Callable[[J, Path], F], number: int, job: J, scratch: Path) -> tuple[int, F]:
+    if sys.platform == "linux":  # die with the parent, however it dies
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    return _call(function, number, job, scratch)
+
+
+def _with_ray(
+    function: Callable[[J, Path], F], waiting: Sequence[tuple[int, J]], scratch: Path, context: Context
+) -> Iterator[tuple[int, F]]:
+    """The same calls as Ray tasks. The run folder and the raw files must lie on a file system that all nodes share."""
+    try:
+        import ray
+    except ImportError:
+        raise ValueError("--executor ray needs Ray: pip install 'medchatzh[ray]'") from None
+    if not ray.is_initialized():
+        address = os.environ.get("RAY_ADDRESS")
+        more = {"address": address} if address else {"num_cpus": max(1, context.workers), "include_dashboard": False}
+        ray.init(log_to_driver=False, configure_logging=False, **more)
+    remote = ray.remote(max_retries=3)(_call)
+    room = 2 * int(ray.cluster_resources().get("CPU", 1))
+    queue = iter(waiting)
+    running: list[Any] = []
+    while True:
+        for number, job in queue:
+            running.append(remote.remote(function, number, job, scratch.resolve()))
+            if len(running) >= room:
+                break
+        if not running:
+            return
+        ready, running = ray.wait(running)
+        yield from ray.get(ready)
