@@ -80,7 +80,7 @@ def _dispatch(options: argparse.Namespace) -> int:
     from medchatzh.run import Context
 
     plan = Plan(options.recipe, options.set, options.runs)
-    context = Context(seed=plan.seed, workers=options.workers, threads=options.threads)
+    context = Context(seed=plan.seed, workers=options.workers, threads=options.threads, cache=options.runs / ".cache")
     if options.command == "run":
         plan.run(context=context)
         print(plan.summary())

@@ -42,6 +42,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What runs the shards: processes of this machine, or Ray tasks (see `shards.py`)."""
     threads: int = 0
     """Threads for numerical work, 0 for one a core."""
+    cache: Path | None = None
+    """Where results by content lie that outlive the run (rewards); None keeps them in the stage's scratch folder."""
 
 
 class Result(msgspec.Struct, kw_only=True):
