@@ -118,6 +118,8 @@ class Reject(Record, frozen=True, kw_only=True):
     stage: str
     reason: str
     detail: str = ""
+    span: tuple[int, int, int] | None = None
+    """What the rule saw: turn of the record, first and last character but one (`turns[turn].content[start:end]`)."""
     record: Any = None
 
 
@@ -156,12 +158,17 @@ def read(path: Path, kind: type[R]) -> Iterator[R]:
                 raise ValueError(f"{path}:{number}: not a {kind.__name__}: {error}") from None
 
 
+def is_held_out(key: str, share: float) -> bool:
+    """Whether a key's hash falls into the held-out share: the same key always falls on the same side, whatever else is there."""
+    digest = hashlib.blake2b(key.encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") < share * 2**32
+
+
 def hold_out(records: Iterable[R], share: float, key: Callable[[R], str]) -> tuple[list[R], list[R]]:
-    """(kept, held out) by the hash of each record's key: the same key always falls on the same side, whatever else is there."""
+    """(kept, held out) by the hash of each record's key."""
     sides: tuple[list[R], list[R]] = ([], [])
     for record in records:
-        digest = hashlib.blake2b(key(record).encode(), digest_size=4).digest()
-        sides[int.from_bytes(digest, "big") < share * 2**32].append(record)
+        sides[is_held_out(key(record), share)].append(record)
     return sides
 
 
