@@ -1,18 +1,27 @@
 """Decontamination: records that hold a benchmark's question or its answer must not be trained on.
 
-Instructions and benchmark are crawled from the same sites, so the leak is the rule, not the exception.
+Instructions and benchmark are crawled from the same sites, so the leak is the rule, not the exception. A user's turn is compared with the
+questions, an answer with the reference answers: equal after normalisation, contained (n-grams), or near (exact Jaccard of shingles).
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from medchatzh.curate import kernels
+from medchatzh.curate.duplicates import Normal, normal_texts
+from medchatzh.curate.features import normal_table
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Question, normalize
 
-_STRIDE = 4
-"""Every fourth n-gram of a benchmark question is indexed: a quarter of the memory, and four shared in a row are always seen."""
+_STEP = 4
+"""A record's every fourth n-gram is looked up among all of the benchmark's: texts that are near share far longer runs than 16 characters."""
+_SHORT_CHARS = 64
+"""Below this length a near text may share no run of 16 characters; the share of its shingles that the benchmark knows decides."""
 _CANDIDATES = 8
 
 
@@ -23,11 +32,16 @@ class Decontamination(Settings, frozen=True):
     """Length of the n-grams, in characters. 13 is the usual length for decontamination (GPT-3, appendix C, in words; in Chinese
     characters it is about a clause, shorter grams meet by chance)."""
     min_containment: float = 0.8
-    """Share of the shorter question's n-grams that the other must hold. 1.0 leaves exact containment only."""
+    """Share of the shorter text's n-grams that the other must hold. 1.0 leaves exact containment only. An answer must hold the reference;
+    that a reference holds an answer tells little, since short answers are alike."""
     min_grams: int = 8
-    """Questions with fewer n-grams (under 20 characters) are compared for equality only."""
+    """Questions with fewer n-grams (under 20 characters) are compared for equality and nearness only."""
+    min_similarity: float = 0.8
+    """Jaccard similarity of five-character shingles from which on two texts are near; above 1 for never."""
     min_answer_chars: int = 20
     """An answer equal to a reference counts as a leak from this length on; shorter ones (`多喝水，注意休息。`) meet by chance."""
+    min_near_answer_chars: int = 40
+    """An answer that holds a reference, or is near it, counts from this length on."""
     min_line_chars: int = 8
     """A line of a user turn (title and body are joined by a line break) that equals a question counts from this length on, in
     characters without punctuation; shorter ones (`怎么办？`) meet by chance. A whole turn always counts."""
@@ -37,69 +51,144 @@ class Decontamination(Settings, frozen=True):
             raise ValueError("decontamination: gram_chars must be at least 2, min_grams and min_line_chars at least 1")
         if not 0 < self.min_containment <= 1:
             raise ValueError(f"decontamination.min_containment is {self.min_containment}; write a share in (0, 1]")
+        if self.min_similarity < 0.75:
+            raise ValueError(f"decontamination.min_similarity is {self.min_similarity}; write 0.75 or more")
+
+
+class Match(NamedTuple):
+    """What a record gives away: the benchmark question's id, and how: `exact`, `contained` or `near`."""
+
+    id: str
+    kind: str
+    share: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.kind}" + ("" if self.kind == "exact" else f" {self.share:.3f}")
+
+
+class _Texts:
+    """One side of the benchmark, its questions or its answers, with what they are found by."""
+
+    def __init__(self, texts: dict[str, str], gram_chars: int) -> None:
+        """`texts`: normalised text → question id."""
+        self.exact = texts
+        self.ids = list(texts.values())
+        self.normal = normal_texts(list(texts))
+        self._grams = _index([kernels.grams(text, gram_chars) for text in self])
+        self._shingles = _index([kernels.shingles(text) for text in self])
+        self.gram_bitmap, self.shingle_bitmap = _bitmap(self._grams[0]), _bitmap(self._shingles[0])
+
+    def __iter__(self) -> Iterable[NDArray[np.uint32]]:  # type: ignore[override]
+        codes, starts = self.normal
+        return (codes[start:end] for start, end in zip(starts, starts[1:], strict=False))
+
+    def __getitem__(self, number: int) -> NDArray[np.uint32]:
+        codes, starts = self.normal
+        return codes[starts[number] : starts[number + 1]]
+
+    def candidates(self, grams: NDArray[np.uint64], shingles: NDArray[np.uint64]) -> list[int]:
+        """The texts that share most with these, the most first; ties by number."""
+        found: dict[int, None] = {}
+        for (hashes, owners), mine in (
+            (self._grams, np.unique(grams)),
+            (self._shingles, shingles if len(shingles) <= _SHORT_CHARS else ()),
+        ):
+            if not len(mine):
+                continue
+            low, high = np.searchsorted(hashes, mine, "left"), np.searchsorted(hashes, mine, "right")
+            hits = [owners[a:b] for a, b in zip(low, high, strict=True) if a < b]
+            if hits:
+                numbers, counts = np.unique(np.concatenate(hits), return_counts=True)
+                found |= dict.fromkeys(numbers[np.lexsort((numbers, -counts))][:_CANDIDATES].tolist())
+        return list(found)
 
 
 class Benchmark:
-    """An index of benchmark questions: `match(dialogue)` names the one that a record leaks."""
+    """An index of benchmark questions: `match(dialogue)` tells what a record leaks."""
 
     def __init__(self, questions: Iterable[Question], settings: Decontamination) -> None:
         self._settings = settings
-        self._texts: list[tuple[str, str]] = []
-        self._by_question: dict[str, str] = {}
-        self._by_answer: dict[str, str] = {}
-        self._by_gram: dict[str, list[int]] = defaultdict(list)
+        asked: dict[str, str] = {}
+        said: dict[str, str] = {}
         for question in questions:
-            self._add(question)
+            if text := normalize(question.question):
+                asked.setdefault(text, question.id)
+            for reference in question.references:
+                if len(text := normalize(reference)) >= settings.min_answer_chars:
+                    said.setdefault(text, question.id)
+        self._questions, self._answers = _Texts(asked, settings.gram_chars), _Texts(said, settings.gram_chars)
+        self._lines = _bitmap(np.array([kernels.line_hash(text) for text in self._questions], np.uint64))
 
-    def match(self, dialogue: Dialogue) -> str | None:
-        """The id of the benchmark question that one of this record's user turns or answers gives away, or None."""
-        if not self._texts:
+    def __bool__(self) -> bool:
+        return bool(self._questions.exact or self._answers.exact)
+
+    def suspects(self, records: Sequence[Dialogue]) -> NDArray[np.bool_]:
+        """The records [num_records] that could match: all that do, and few others. A pass of some microseconds a record."""
+        found = np.zeros(len(records), bool)
+        for role, side in (("user", self._questions), ("assistant", self._answers)):
+            texts = [turn.content for record in records for turn in record.turns if turn.role == role]
+            owner = [number for number, record in enumerate(records) for turn in record.turns if turn.role == role]
+            hits = np.zeros(len(texts), bool)
+            codes, starts = normal_texts(texts)
+            kernels.overlaps(
+                codes, starts, self._settings.gram_chars, _STEP, side.gram_bitmap, side.shingle_bitmap, _SHORT_CHARS, hits
+            )  # fmt: skip
+            if side is self._questions:
+                kernels.line_hits(*kernels.code_points(texts), normal_table(), self._lines, hits)
+            found[np.array(owner, np.int64)[hits]] = True
+        return found
+
+    def match(self, dialogue: Dialogue) -> Match | None:
+        """The benchmark question that one of this record's user turns or answers gives away, or None."""
+        if not self:
             return None
-        asked = {normalize(turn.content): turn.content for turn in dialogue.turns if turn.role == "user"}
-        for text in (*asked, *self._lines(asked.values())):
-            if text in self._by_question:
-                return self._by_question[text]
-        for answer in dialogue.answers:
-            if len(answer) >= self._settings.min_answer_chars and (said := normalize(answer)) in self._by_answer:
-                return self._by_answer[said]
-        return next(filter(None, map(self._contained, asked)), None)
+        settings = self._settings
+        asked = [turn.content for turn in dialogue.turns if turn.role == "user"]
+        whole = list(map(normalize, asked))
+        lines = [normalize(line) for text in asked if "\n" in text for line in text.split("\n")]
+        for text in (*whole, *(line for line in lines if len(line) >= settings.min_line_chars)):
+            if text in self._questions.exact:
+                return Match(self._questions.exact[text], "exact")
+        said = list(map(normalize, dialogue.answers))
+        for text in said:
+            if len(text) >= settings.min_answer_chars and text in self._answers.exact:
+                return Match(self._answers.exact[text], "exact")
+        near = (self._near(text, self._questions, 1, both_ways=True) for text in whole)
+        near_answers = (self._near(text, self._answers, settings.min_near_answer_chars, both_ways=False) for text in said)
+        return next(filter(None, (*near, *near_answers)), None)
 
-    def _lines(self, texts: Iterable[str]) -> Iterator[str]:
-        """The normalised lines of texts of several lines, but for short ones."""
-        lines = (normalize(line) for text in texts if "\n" in text for line in text.split("\n"))
-        return (line for line in lines if len(line) >= self._settings.min_line_chars)
-
-    def _add(self, question: Question) -> None:
-        asked = normalize(question.question)
-        if asked:
-            self._by_question.setdefault(asked, question.id)
-        for reference in question.references:
-            said = normalize(reference)
-            if len(said) >= self._settings.min_answer_chars:
-                self._by_answer.setdefault(said, question.id)
-        number = len(self._texts)
-        self._texts.append((asked, question.id))
-        grams = self._grams(asked)
-        if len(grams) >= self._settings.min_grams:
-            for gram in dict.fromkeys(grams[::_STRIDE]):
-                self._by_gram[gram].append(number)
-
-    def _contained(self, asked: str) -> str | None:
-        mine = self._grams(asked)
-        if len(mine) < self._settings.min_grams:
+    def _near(self, text: str, side: _Texts, min_chars: int, *, both_ways: bool) -> Match | None:
+        settings = self._settings
+        if len(text) < min_chars:
             return None
-        hits = Counter(number for gram in set(mine) for number in self._by_gram.get(gram, ()))
-        if not hits:
-            return None
-        own = set(mine)
-        # Ties by number, so that the answer does not depend on the order of a set.
-        for number, _ in sorted(hits.items(), key=lambda hit: (-hit[1], hit[0]))[:_CANDIDATES]:
-            text, identifier = self._texts[number]
-            theirs = set(self._grams(text))
-            if len(own & theirs) >= self._settings.min_containment * min(len(own), len(theirs)):
-                return identifier
+        codes = kernels.code_points([text])[0]
+        grams, mine = kernels.grams(codes, settings.gram_chars), kernels.shingles(codes)
+        for number in side.candidates(grams, mine):
+            other = side[number]
+            if len(other) < min_chars:
+                continue
+            theirs = np.unique(kernels.grams(other, settings.gram_chars))
+            own = np.unique(grams)
+            shorter = min(len(own), len(theirs)) if both_ways else len(theirs)
+            if min(len(grams), len(other) - settings.gram_chars + 1) >= settings.min_grams:
+                share = len(np.intersect1d(own, theirs, assume_unique=True)) / shorter
+                if share >= settings.min_containment:
+                    return Match(side.ids[number], "contained", share)
+            if (similarity := kernels.jaccard(mine, kernels.shingles(other))) >= settings.min_similarity:
+                return Match(side.ids[number], "near", similarity)
         return None
 
-    def _grams(self, text: str) -> list[str]:
-        width = self._settings.gram_chars
-        return [text[start : start + width] for start in range(len(text) - width + 1)]
+
+def _index(sets: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    """(hashes, number of the set of each), sorted."""
+    hashes = np.concatenate([*sets, np.empty(0, np.uint64)])
+    owners = np.repeat(np.arange(len(sets), dtype=np.uint32), [len(one) for one in sets])
+    order = np.argsort(hashes, kind="stable")
+    return hashes[order], owners[order]
+
+
+def _bitmap(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A bit for each hash, in a map of 16 times as many bits or more (one chance hit in 16 looks)."""
+    bitmap = np.zeros(1 << max(6, int(np.ceil(np.log2(16 * max(1, len(hashes))))) - 6), np.uint64)
+    kernels.fill(bitmap, hashes)
+    return bitmap

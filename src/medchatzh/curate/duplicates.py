@@ -1,23 +1,236 @@
-"""Exact duplicates: the same question and answers but for width, case, white space and punctuation."""
+"""Duplicates: exact, near, and answers to the same question. Of every group the earliest record stays, and each dropped one names it.
+
+What is compared is the record's text, normalised: all its turns but the system's, without white space and punctuation. Near duplicates are
+found as MinHash candidates and then verified: a record is dropped only where the exact Jaccard similarity of its five-character shingles
+with a *kept* earlier record reaches the threshold. Global steps work on keys (160 bytes a record, on disk), one band at a time.
+"""
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
+from typing import Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from medchatzh.curate import kernels
+from medchatzh.curate.features import normal_table
+from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, normalize
 
+REASONS = ("exact_duplicate", "near_duplicate", "same_question")
+_EXACT, _QUESTION, _SIZE, _BANDS = slice(0, 2), 2, 3, slice(4, 4 + kernels.NUM_BANDS)
+NUM_KEYS = 4 + kernels.NUM_BANDS
+"""Rows of a key table: hash of the text (two), of the question, characters of all answers, MinHash bands."""
+_CHUNK = 1 << 16
 
-class Duplicates:
-    """Remembers 16 bytes and the id of every record let through (about 200 bytes of memory in all)."""
+Keys = NDArray[np.uint64]
+"""[NUM_KEYS, num_records]."""
+Shingles = tuple[NDArray[np.uint64], NDArray[np.int64]]
+"""(hashes, starts): the sorted distinct shingle hashes of some records, one after another; record r has hashes[starts[r]:starts[r + 1]]."""
 
-    def __init__(self) -> None:
-        self._keepers: dict[bytes, str] = {}
 
-    def keeper(self, dialogue: Dialogue) -> str | None:
-        """The id of the earlier equal record; None (and the record is remembered) where this is the first."""
-        spoken = "\0".join(normalize(turn.content) for turn in dialogue.turns if turn.role != "system")
-        digest = blake2b(spoken.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if digest in self._keepers:
-            return self._keepers[digest]
-        self._keepers[digest] = dialogue.id
-        return None
+class Duplicates(Settings, frozen=True, kw_only=True):
+    """Which records count as repetitions of another."""
+
+    exact: bool = True
+    """Drop records that equal an earlier one but for width, case, white space and punctuation."""
+    near: bool = True
+    """Drop records that are nearly an earlier one."""
+    min_similarity: float = 0.8
+    """Jaccard similarity of the sets of five-character shingles of question and answers from which on a record is a near duplicate."""
+    same_question: Literal["keep", "first", "longest"] = "keep"
+    """Several answers to one question: keep all (a question may be answered in many ways), the first, or the longest."""
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.min_similarity <= 1:
+            raise ValueError(f"min_similarity is {self.min_similarity}; write a share from 0.5 (below, MinHash candidates are missed) to 1")
+
+
+class Normal(NamedTuple):
+    """Normalised texts of the turns of some records: text t is codes[starts[t]:starts[t + 1]]."""
+
+    codes: NDArray[np.uint32]
+    starts: NDArray[np.int64]
+
+
+def normal_texts(texts: list[str]) -> Normal:
+    """`records.normalize` of each text, as code points."""
+    codes, starts = kernels.code_points(texts)
+    made, made_starts = np.empty_like(codes), np.empty_like(starts)
+    is_complex = np.zeros(len(texts), bool)
+    kernels.normalized(codes, starts, normal_table(), made, made_starts, is_complex)
+    if is_complex.any():
+        fast = [made[made_starts[text] : made_starts[text + 1]] for text in range(len(texts))]
+        for text in np.flatnonzero(is_complex):
+            fast[text] = kernels.code_points([normalize(texts[text])])[0]
+        made_starts[1:] = np.cumsum([len(text) for text in fast])
+        made = np.concatenate(fast)
+    return Normal(made[: made_starts[-1]], made_starts)
+
+
+def keys(records: Sequence[Dialogue], settings: Duplicates) -> Keys:
+    """The keys of some records (what the settings do not ask for stays 0)."""
+    table = np.zeros((NUM_KEYS, len(records)), np.uint64)
+    codes, starts = spoken(records)
+    data = memoryview(codes).cast("B")
+    digests = b"".join(
+        blake2b(data[4 * start : 4 * end], digest_size=16).digest()
+        for start, end in zip(starts.tolist(), starts[1:].tolist(), strict=False)
+    )
+    table[_EXACT] = np.frombuffer(digests, np.uint64).reshape(-1, 2).T
+    if settings.near:
+        kernels.min_hashes(codes, starts, *_hash_functions(), table[_BANDS])
+    if settings.same_question != "keep":
+        asked = (blake2b(normalize(record.question).encode("utf-8", "surrogatepass"), digest_size=8).digest() for record in records)
+        table[_QUESTION] = np.frombuffer(b"".join(asked), np.uint64)
+        table[_SIZE] = [sum(map(len, record.answers)) for record in records]
+    return table
+
+
+def spoken(records: Sequence[Dialogue]) -> Normal:
+    """The normalised text of each record: its turns one after another, but for the system's."""
+    texts = [turn.content for record in records for turn in record.turns if turn.role != "system"]
+    codes, starts = normal_texts(texts)
+    counts = np.fromiter((sum(turn.role != "system" for turn in record.turns) for record in records), np.int64, len(records))
+    return Normal(np.ascontiguousarray(codes), starts[np.concatenate(([0], np.cumsum(counts)))])
+
+
+def shingles(records: Sequence[Dialogue]) -> Shingles:
+    """The shingles of some records, to verify candidates by."""
+    codes, starts = spoken(records)
+    sets = [kernels.shingles(codes[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+    lengths = np.fromiter(map(len, sets), np.int64, len(sets))
+    return np.concatenate([*sets, np.empty(0, np.uint64)]), np.concatenate(([0], np.cumsum(lengths)))
+
+
+class Drops(NamedTuple):
+    """Who goes, [num_dropped] each, by row: `reason` is a place in REASONS, `similarity` 1 but for near duplicates."""
+
+    rows: NDArray[np.int64]
+    reasons: NDArray[np.int8]
+    keepers: NDArray[np.int64]
+    similarities: NDArray[np.float64]
+
+    def each(self) -> Iterator[tuple[int, str, int, float]]:
+        """(row, reason, keeper's row, similarity) of each."""
+        for row, reason, keeper, similarity in zip(*(values.tolist() for values in self), strict=True):
+            yield row, REASONS[reason], keeper, similarity
+
+
+def detail(reason: str, keeper: str, similarity: float) -> str:
+    """What the Reject of a duplicate says: its keeper's id, and of a near one the similarity."""
+    return f"{keeper} {similarity:.3f}" if reason == "near_duplicate" else keeper
+
+
+def find(tables: Sequence[Keys], settings: Duplicates, verify: Callable[[NDArray[np.int64]], Shingles]) -> Drops:
+    """All duplicates among the records of some key tables, rows counted through.
+
+    `verify(rows)` gives the shingles of some records. Memory: about 40 bytes a record, and 12 for each band key that two records share.
+    """
+    num_records = sum(table.shape[1] for table in tables)
+    alive = np.ones(num_records, bool)
+    found: list[Drops] = []
+
+    def drop(reason: int, rows: NDArray[np.int64], keepers: NDArray[np.int64], similarities: NDArray[np.float64] | None = None) -> None:
+        alive[rows] = False
+        found.append(
+            Drops(rows, np.full(len(rows), reason, np.int8), keepers, np.ones(len(rows)) if similarities is None else similarities)
+        )
+
+    if settings.exact and num_records:
+        drop(0, *_later_of_equal(_column(tables, 0), _column(tables, 1)))
+    if settings.near and num_records:
+        drop(1, *_near(tables, np.flatnonzero(alive), settings.min_similarity, verify))
+    if settings.same_question != "keep" and num_records:
+        rows = np.flatnonzero(alive)
+        size = _column(tables, _SIZE)[rows] if settings.same_question == "longest" else np.zeros(len(rows), np.uint64)
+        order = np.lexsort((rows, size.max(initial=0) - size, questions := _column(tables, _QUESTION)[rows]))
+        later, keeper = _later_of_equal(questions[order])
+        drop(2, rows[order][later], rows[order][keeper])
+    none = Drops(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64), np.empty(0))
+    merged = Drops(*(np.concatenate([getattr(one, name) for one in (none, *found)]) for name in Drops._fields))
+    order = np.argsort(merged.rows, kind="stable")
+    return Drops(*(values[order] for values in merged))
+
+
+def _column(tables: Sequence[Keys], number: int) -> NDArray[np.uint64]:
+    return np.concatenate([table[number] for table in tables])
+
+
+def _later_of_equal(*columns: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(places of all but the first of equal values, the first's place for each)."""
+    order = np.lexsort(columns[::-1])
+    is_new = np.ones(len(order), bool)
+    is_new[1:] = False
+    for column in columns:
+        ordered = column[order]
+        is_new[1:] |= ordered[1:] != ordered[:-1]
+    first = order[np.flatnonzero(is_new)[np.cumsum(is_new) - 1]]
+    return order[~is_new], first[~is_new]
+
+
+def _near(
+    tables: Sequence[Keys], rows: NDArray[np.int64], min_similarity: float, verify: Callable[[NDArray[np.int64]], Shingles]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """(dropped rows, their keepers, similarities) among `rows`."""
+    members, groups, num_groups = [], [], 0
+    for band in range(_BANDS.start, _BANDS.stop):
+        for places, group in _shared(_column(tables, band)[rows]):
+            members.append(places)
+            groups.append(group + num_groups)
+            num_groups += int(group[-1]) + 1
+    if not members:
+        return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+    member, group = np.concatenate(members), np.concatenate(groups)
+    del members, groups
+    order = np.argsort(member, kind="stable")
+    member, group = member[order], group[order]
+    candidates, group_starts = np.unique(member, return_index=True)
+    candidates = rows[candidates.astype(np.int64)]
+    group_starts = np.append(group_starts, len(member)).astype(np.int64)
+    hashes, starts = verify(candidates)
+    keeper, similarity = np.empty(len(candidates), np.int64), np.empty(len(candidates))
+    state = (
+        np.full(num_groups, -1, np.int64),
+        np.empty((len(member), 2), np.int64),
+        np.zeros(num_groups, np.int32),
+        np.full(len(candidates), -1, np.int64),
+        keeper,
+        similarity,
+    )
+    for first in range(0, len(candidates), _CHUNK):
+        last = min(first + _CHUNK, len(candidates))
+        kernels.keep_first(first, last, group_starts, group, starts, hashes, min_similarity, *state)
+        if isinstance(hashes.base, mmap.mmap):
+            hashes.base.madvise(mmap.MADV_DONTNEED)  # what was looked at need not stay in memory
+    dropped = keeper >= 0
+    return candidates[dropped], candidates[keeper[dropped]], similarity[dropped]
+
+
+def _shared(values: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
+    """(places, group numbers) of the values that occur more than once; nothing where there are none."""
+    order = np.argsort(values, kind="stable").astype(np.uint32)
+    ordered = values[order]
+    equal = ordered[1:] == ordered[:-1]
+    shared = np.zeros(len(values), bool)
+    shared[1:] |= equal
+    shared[:-1] |= equal
+    if shared.any():
+        ordered = ordered[shared]
+        yield order[shared], np.concatenate(([0], np.cumsum(ordered[1:] != ordered[:-1])))
+
+
+def _hash_functions() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """xors and odd factors [H] from splitmix64, so that they depend on no library's generator."""
+    count = kernels.NUM_BANDS * kernels.ROWS
+    mask = (1 << 64) - 1
+    made = []
+    for number in range(2 * count):
+        value = (0x9E3779B97F4A7C15 * (number + 1)) & mask
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+        made.append((value ^ (value >> 31)) >> 32)
+    return np.array(made[:count], np.uint32), np.array(made[count:], np.uint32) | np.uint32(1)

@@ -1,0 +1,188 @@
+"""What one pass over a shard's characters tells of every record, so that Python looks only where a rule or a repair can find something."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medchatzh.curate import kernels
+from medchatzh.curate.traits import Traits, traits
+from medchatzh.records import Dialogue, normalize
+
+Mask = NDArray[np.bool_]
+_ROLES = {"system": 0, "user": 1, "assistant": 2}
+_TABLE_BITS = 15
+
+
+@lru_cache(maxsize=1)
+def fold_table() -> NDArray[np.uint32]:
+    """Code point → the one it is compared as: full-width ASCII becomes ASCII, letters lower case."""
+    table = np.arange(kernels.PLANES, dtype=np.uint32)
+    for code in range(0xFF01, 0xFF5F):
+        table[code] = code - 0xFEE0
+    table[0x3000] = 0x20
+    for code in range(0x2000):
+        table[code] = ord(chr(code).lower()) if len(chr(code).lower()) == 1 else code
+    table[0xFF21:0xFF3B] += 0x20
+    return table
+
+
+def folded(text: str) -> str:
+    """The text as signs are compared with it."""
+    return text.translate(_fold_map())
+
+
+@lru_cache(maxsize=1)
+def _fold_map() -> dict[int, int]:
+    table = fold_table()
+    return {code: int(table[code]) for code in np.flatnonzero(table != np.arange(len(table)))}
+
+
+@lru_cache(maxsize=1)
+def normal_table() -> NDArray[np.uint32]:
+    """Code point → what `records.normalize` makes of it where it stands alone: a code point, DROPPED, or COMPLEX."""
+    table = np.full(kernels.PLANES, kernels.COMPLEX, np.uint32)
+    for code in range(kernels.PLANES):
+        character = chr(code)
+        if 0xD800 <= code < 0xE000 or character == "Σ" or unicodedata.combining(character) or 0x1100 <= code < 0x1200:
+            continue  # their meaning hangs on their neighbours
+        made = normalize(character)
+        if len(made) <= 1:
+            table[code] = ord(made) if made else kernels.DROPPED
+    return table
+
+
+class Signs:
+    """Groups of strings to look for, compiled. A group is found where one of its strings stands (folded, or as it is where `exact`)."""
+
+    def __init__(self, groups: Iterable[tuple[tuple[str, ...], bool]]) -> None:
+        self.groups = tuple(dict.fromkeys(groups))
+        assert len(self.groups) <= 64, "the kernel keeps the groups found in 64 bits"
+        table = fold_table()
+        sources: dict[int, list[int]] = {}
+        for code in np.flatnonzero(table != np.arange(len(table))):
+            sources.setdefault(int(table[code]), []).append(int(code))
+        self.marks = np.zeros(kernels.PLANES, np.uint64)
+        self.first = np.full(1 << _TABLE_BITS, -1, np.int32)
+        following: list[int] = []
+        texts: list[str] = []
+        bits: list[int] = []
+        for number, (strings, exact) in enumerate(self.groups):
+            for string in strings:
+                if len(string) == 1:
+                    codes = [ord(string)] if exact else [ord(folded(string)), *sources.get(ord(folded(string)), ())]
+                    self.marks[codes] |= np.uint64(1 << number)
+                    continue
+                text = folded(string)
+                place = (ord(text[0]) * 0x9E35 ^ ord(text[1]) * 0x85EB) & 0xFFFFFFFF & (1 << _TABLE_BITS) - 1
+                following.append(int(self.first[place]))
+                self.first[place] = len(texts)
+                texts.append(text)
+                bits.append(1 << number)
+        self.codes, self.starts = kernels.code_points(texts)
+        self.following, self.bits = np.array(following or [-1], np.int32), np.array(bits or [0], np.uint64)
+
+    def bit(self, strings: tuple[str, ...], exact: bool = False) -> np.uint64:
+        """The bit of a group."""
+        return np.uint64(1 << self.groups.index((strings, exact)))
+
+
+class Features(NamedTuple):
+    """[num_records] each; `turn_bits` and `owner` (its record) are by turn."""
+
+    num_turns: NDArray[np.int64]
+    num_answers: NDArray[np.int64]
+    num_chars: NDArray[np.int64]
+    """Characters of all turns."""
+    question_chars: NDArray[np.int64]
+    """Characters of the first user turn."""
+    user_chars: NDArray[np.int64]
+    answer_chars: NDArray[np.int64]
+    """Characters of all assistant turns."""
+    longest_answer: NDArray[np.int64]
+    """Its characters without white space at the ends."""
+    counts: dict[str, NDArray[np.int64]]
+    """Characters of a class (hanzi, letters, junk) in a part (question: the first, user, answer, all): `hanzi_answer`, `junk_all` …"""
+    traits: Traits
+    bits: NDArray[np.uint64]
+    """Groups of signs found in any turn."""
+    turn_bits: NDArray[np.uint64]
+    owner: NDArray[np.int64]
+    signs: Signs
+
+    def has(self, strings: tuple[str, ...]) -> Mask:
+        """Whether one of the strings stands in some turn. They must be among the compiled signs."""
+        return (self.bits & self.signs.bit(strings)) != 0
+
+    def take(self, rows: NDArray[np.int64]) -> Features:
+        """The features of some records (turns left out)."""
+        if len(rows) == len(self.bits):
+            return self
+        whole: dict[str, Any] = {
+            "counts": {name: values[rows] for name, values in self.counts.items()},
+            "traits": Traits(*(values[rows] for values in self.traits)),
+            "turn_bits": self.turn_bits[:0],
+            "owner": self.owner[:0],
+            "signs": self.signs,
+        }
+        return Features(**{name: whole[name] if name in whole else getattr(self, name)[rows] for name in self._fields})
+
+
+_CLASSES = ("hanzi", "letters", "junk", "space")
+
+
+def class_table(junk: str) -> NDArray[np.uint8]:
+    """Code point → its classes, a bit each."""
+    table = np.zeros(kernels.PLANES, np.uint8)
+    letters = [code for code in range(kernels.PLANES) if chr(code).isalpha()]
+    spaces = [code for code in range(kernels.PLANES) if chr(code).isspace()]
+    for number, codes in enumerate((range(0x3400, 0xA000), letters, sorted(map(ord, junk)), spaces)):
+        table[list(codes)] |= np.uint8(1 << number)
+    return table
+
+
+def features(records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint8]) -> Features:
+    """One pass over all characters of the records."""
+    turns = [turn for record in records for turn in record.turns]
+    codes, text_starts = kernels.code_points([turn.content for turn in turns])
+    bits, trimmed = np.zeros(len(turns), np.uint64), np.zeros(len(turns), np.int64)
+    counts = np.zeros((len(turns), len(_CLASSES)), np.int64)
+    kernels.scan(
+        codes, text_starts, classes, signs.marks, fold_table(), signs.first, signs.following, signs.codes, signs.starts, signs.bits,
+        bits, counts, trimmed,
+    )  # fmt: skip
+    num_turns = np.fromiter((len(record.turns) for record in records), np.int64, len(records))
+    roles = np.fromiter((_ROLES[turn.role] for turn in turns), np.int8, len(turns))
+    lengths = np.diff(text_starts)
+    owner = np.repeat(np.arange(len(records)), num_turns)
+    first_user = np.full(len(records), len(turns))
+    np.minimum.at(first_user, owner[roles == 1], np.flatnonzero(roles == 1))
+    parts = {"question": first_user[first_user < len(turns)], "user": roles == 1, "answer": roles == 2, "all": slice(None)}
+    longest = np.zeros(len(records), np.int64)
+    np.maximum.at(longest, owner[parts["answer"]], trimmed[parts["answer"]])
+    record_bits = np.zeros(len(records), np.uint64)
+    np.bitwise_or.at(record_bits, owner, bits)
+
+    def summed(values: NDArray[np.int64], part: str) -> NDArray[np.int64]:
+        return np.bincount(owner[parts[part]], weights=values[parts[part]], minlength=len(records)).astype(np.int64)
+
+    return Features(
+        num_turns=num_turns,
+        num_answers=np.bincount(owner[parts["answer"]], minlength=len(records)),
+        num_chars=summed(lengths, "all"),
+        question_chars=summed(lengths, "question"),
+        user_chars=summed(lengths, "user"),
+        answer_chars=summed(lengths, "answer"),
+        longest_answer=longest,
+        counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:3]) for part in parts},
+        traits=traits(codes, text_starts, owner, roles == 2, first_user),
+        bits=record_bits,
+        turn_bits=bits,
+        owner=owner,
+        signs=signs,
+    )

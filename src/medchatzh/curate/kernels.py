@@ -1,0 +1,284 @@
+"""The compiled loops of curation: one pass over the code points of a shard for each purpose (numba; compiled once, then cached on disk).
+
+Legend: C code points of all texts of a shard, in one array; T texts (turns), text t is `codes[starts[t]:starts[t + 1]]`; R records; H hash
+functions; B bands. Tables are indexed by code point and have `PLANES` entries: what lies above is treated as the last entry.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+PLANES = 0x20000
+"""Code points with table entries: the basic plane and the first supplementary one (emoji). Hanzi beyond are letters that stand for themselves."""
+DROPPED, COMPLEX = 0, 0xFFFFFFFF
+"""Entries of the normalisation table: the character goes; only Python's `normalize` knows what becomes of it."""
+SHINGLE_CHARS = 5
+NUM_BANDS, ROWS = 16, 6
+"""MinHash bands × rows. A pair of Jaccard similarity J is found with probability 1 - (1 - J^6)^16: .992 at J = .8, .9998 at .85, and every pair
+found is verified, so that the many found below .8 (.22 at .5) cost time only."""
+
+MAX_KEPT_IN_GROUP = 64
+"""Kept records of one band key that a newcomer is compared with. More share a key only where a template makes them, each below the threshold."""
+
+_MIX1, _MIX2, _BASE = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15)
+
+
+def code_points(texts: list[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """(codes [C], starts [T + 1]) of some texts. Lone surrogates pass."""
+    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    starts = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=starts[1:])
+    return codes, starts
+
+
+@njit(cache=True, nogil=True)
+def mixed(value: np.uint64) -> np.uint64:
+    """Finaliser of splitmix64: every bit of the input moves every bit of the output."""
+    value = (value ^ (value >> np.uint64(30))) * _MIX1
+    value = (value ^ (value >> np.uint64(27))) * _MIX2
+    return value ^ (value >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign_starts, sign_bits, bits, counts, trimmed):  # type: ignore[no-untyped-def]
+    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 4] (characters of each class of `classes`; the last is white
+    space) and trimmed [T] (characters without white space at the ends).
+
+    Single characters are found by `marks`; longer signs, folded, by a table of their first two characters (`first`, `following`: chains).
+    """
+    mask = np.uint32(first.size - 1)
+    for text in range(starts.size - 1):
+        seen = np.uint64(0)
+        previous = np.uint32(0)
+        end = starts[text + 1]
+        first_seen, last_seen = end, end - 1
+        for place in range(starts[text], end):
+            code = min(codes[place], np.uint32(PLANES - 1))
+            kinds = classes[code]
+            seen |= marks[code]
+            if kinds:
+                for kind in range(4):
+                    counts[text, kind] += (kinds >> kind) & 1
+            if not kinds & 8:
+                first_seen = min(first_seen, place)
+                last_seen = place
+            folded = fold[code]
+            sign = first[(previous * np.uint32(0x9E35) ^ folded * np.uint32(0x85EB)) & mask]
+            while sign >= 0:
+                begin = sign_starts[sign]
+                length = sign_starts[sign + 1] - begin
+                if place - 1 + length <= end and not seen & sign_bits[sign] == sign_bits[sign]:
+                    matches = sign_codes[begin] == previous and sign_codes[begin + 1] == folded
+                    for offset in range(2, length):
+                        if not matches:
+                            break
+                        matches = fold[min(codes[place - 1 + offset], np.uint32(PLANES - 1))] == sign_codes[begin + offset]
+                    if matches:
+                        seen |= sign_bits[sign]
+                sign = following[sign]
+            previous = folded
+        bits[text] = seen
+        trimmed[text] = last_seen - first_seen + 1
+
+
+@njit(cache=True, nogil=True)
+def normalized(codes, starts, table, out, out_starts, is_complex):  # type: ignore[no-untyped-def]
+    """Write the normalised code points of all texts into `out`; out_starts [T + 1]; is_complex [T] marks texts that Python must do."""
+    filled = 0
+    out_starts[0] = 0
+    for text in range(starts.size - 1):
+        for place in range(starts[text], starts[text + 1]):
+            code = codes[place]
+            if code >= PLANES:
+                if 0x2F800 <= code < 0x2FA20 or code >= 0x30000 + 0x2000:
+                    is_complex[text] = True
+                out[filled] = code
+                filled += 1
+                continue
+            to = table[code]
+            if to == COMPLEX:
+                is_complex[text] = True
+            elif to != DROPPED:
+                out[filled] = to
+                filled += 1
+        out_starts[text + 1] = filled
+
+
+@njit(cache=True, nogil=True)
+def shingle(codes, place, length):  # type: ignore[no-untyped-def]
+    """64-bit hash of `codes[place:place + length]`."""
+    value = np.uint64(length)
+    for offset in range(length):
+        value = value * _BASE + np.uint64(codes[place + offset])
+    return mixed(value)
+
+
+@njit(cache=True, nogil=True)
+def shingles(codes):  # type: ignore[no-untyped-def]
+    """Sorted distinct hashes of the shingles of one normalised text; a shorter text is one shingle, an empty one none."""
+    length = min(SHINGLE_CHARS, codes.size)
+    if not length:
+        return np.empty(0, np.uint64)
+    found = np.empty(codes.size - length + 1, np.uint64)
+    for place in range(found.size):
+        found[place] = shingle(codes, place, length)
+    found.sort()
+    kept = 1
+    for place in range(1, found.size):
+        if found[place] != found[kept - 1]:
+            found[kept] = found[place]
+            kept += 1
+    return found[:kept]
+
+
+@njit(cache=True, nogil=True)
+def jaccard(one, other):  # type: ignore[no-untyped-def]
+    """Exact Jaccard similarity of two sorted sets of hashes."""
+    a = b = common = 0
+    while a < one.size and b < other.size:
+        if one[a] == other[b]:
+            common += 1
+            a += 1
+            b += 1
+        elif one[a] < other[b]:
+            a += 1
+        else:
+            b += 1
+    union = one.size + other.size - common
+    return common / union if union else 1.0
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def min_hashes(codes, starts, xors, factors, bands):  # type: ignore[no-untyped-def]
+    """Fill bands [B, R] with the band keys of R normalised texts; xors, factors [H] make H = B × ROWS hash functions of one."""
+    num_hashes = xors.size
+    least = np.empty(num_hashes, np.uint32)
+    for text in range(starts.size - 1):
+        begin, end = starts[text], starts[text + 1]
+        length = min(SHINGLE_CHARS, end - begin)
+        least[:] = np.uint32(0xFFFFFFFF)
+        for place in range(begin, end - length + 1):
+            value = np.uint32(shingle(codes, place, length) >> np.uint64(32))
+            for number in range(num_hashes):
+                other = np.uint32(np.uint32(value ^ xors[number]) * factors[number])
+                least[number] = min(least[number], other)
+        for band in range(NUM_BANDS):
+            key = np.uint64(band + 1)
+            for row in range(ROWS):
+                key = mixed(key * _BASE + np.uint64(least[band * ROWS + row]))
+            bands[band, text] = key
+
+
+@njit(cache=True, nogil=True)
+def grams(codes, width):  # type: ignore[no-untyped-def]
+    """Hashes of all n-grams of a normalised text, in order, with repeats."""
+    found = np.empty(max(0, codes.size - width + 1), np.uint64)
+    for place in range(found.size):
+        found[place] = shingle(codes, place, width)
+    return found
+
+
+@njit(cache=True, nogil=True)
+def fill(bitmap, hashes):  # type: ignore[no-untyped-def]
+    """Set a bit for each hash; the bitmap's size in bits is a power of two."""
+    mask = np.uint64(bitmap.size * 64 - 1)
+    for value in hashes:
+        bit = value & mask
+        bitmap[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+
+
+@njit(cache=True, nogil=True)
+def overlaps(codes, starts, width, step, bitmap, short_bitmap, short_chars, found):  # type: ignore[no-untyped-def]
+    """Mark texts [T] that share an n-gram with the bitmap, or, if short, most of their shingles with the other bitmap.
+
+    Every `step`-th n-gram is looked up, so `step - 1` more characters must be shared to be sure to be seen.
+    """
+    mask, short_mask = np.uint64(bitmap.size * 64 - 1), np.uint64(short_bitmap.size * 64 - 1)
+    for text in range(starts.size - 1):
+        begin, end = starts[text], starts[text + 1]
+        if end - begin <= short_chars and end > begin:
+            length = min(SHINGLE_CHARS, end - begin)
+            hits = 0
+            for place in range(begin, end - length + 1):
+                bit = shingle(codes, place, length) & short_mask
+                hits += (short_bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1)
+            if hits >= 0.75 * (end - begin - length + 1):
+                found[text] = True
+                continue
+        for place in range(begin, end - width + 1, step):
+            bit = shingle(codes, place, width) & mask
+            if (bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+                found[text] = True
+                break
+
+
+@njit(cache=True, nogil=True)
+def line_hits(codes, starts, table, bitmap, found):  # type: ignore[no-untyped-def]
+    """Mark raw texts [T] one of whose lines is, normalised, in the bitmap of `line_hash`es; also those with a line that only Python can normalise."""
+    mask = np.uint64(bitmap.size * 64 - 1)
+    for text in range(starts.size - 1):
+        value, length, is_complex = np.uint64(0), 0, False
+        end = starts[text + 1]
+        for place in range(starts[text], end + 1):
+            code = np.uint32(10) if place == end else codes[place]
+            if code == 10:
+                if length:
+                    bit = mixed(value + np.uint64(length)) & mask
+                    if is_complex or (bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
+                        found[text] = True
+                        break
+                value, length, is_complex = np.uint64(0), 0, False
+                continue
+            to = table[code] if code < PLANES else code
+            if to == COMPLEX:
+                is_complex = True
+                length += 1
+            elif to != DROPPED:
+                value = value * _BASE + np.uint64(to)
+                length += 1
+
+
+@njit(cache=True, nogil=True)
+def line_hash(codes):  # type: ignore[no-untyped-def]
+    """The hash by which `line_hits` knows a normalised line."""
+    value = np.uint64(0)
+    for code in codes:
+        value = value * _BASE + np.uint64(code)
+    return mixed(value + np.uint64(codes.size))
+
+
+@njit(cache=True, nogil=True)
+def keep_first(first, last, group_starts, groups, sizes_at, flat, min_similarity, head, link, length, checked, keeper, similarity):  # type: ignore[no-untyped-def]
+    """Go through candidates `first` … `last` in order: each is dropped for the earliest kept one that is as similar, or kept.
+
+    Candidate c is in `groups[group_starts[c]:group_starts[c + 1]]` and has the shingles `flat[sizes_at[c]:sizes_at[c + 1]]`. head, length
+    [groups] and link [entries] are chains of kept candidates, checked [candidates] remembers who was compared. keeper [candidates] is -1 for
+    the kept.
+    """
+    for one in range(first, last):
+        size = sizes_at[one + 1] - sizes_at[one]
+        best, best_similarity = -1, 0.0
+        for entry in range(group_starts[one], group_starts[one + 1]):
+            at = head[groups[entry]]
+            while at >= 0:
+                other = link[at, 0]
+                at = link[at, 1]
+                if checked[other] == one or (best >= 0 and other > best):
+                    continue
+                checked[other] = one
+                other_size = sizes_at[other + 1] - sizes_at[other]
+                if min(size, other_size) < min_similarity * max(size, other_size):
+                    continue
+                found = jaccard(flat[sizes_at[one] : sizes_at[one + 1]], flat[sizes_at[other] : sizes_at[other + 1]])
+                if found >= min_similarity:
+                    best, best_similarity = other, found
+        keeper[one], similarity[one] = best, best_similarity
+        if best < 0:
+            for entry in range(group_starts[one], group_starts[one + 1]):
+                group = groups[entry]
+                if length[group] < MAX_KEPT_IN_GROUP:
+                    link[entry, 0], link[entry, 1] = one, head[group]
+                    head[group] = entry
+                    length[group] += 1
