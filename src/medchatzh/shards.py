@@ -170,10 +170,8 @@ def _call_in_worker(parent: int, function: Callable[[J, Path], F], number: int, 
     return _call(function, number, job, scratch)
 
 
-def _with_ray(
-    function: Callable[[J, Path], F], waiting: Sequence[tuple[int, J]], scratch: Path, context: Context
-) -> Iterator[tuple[int, F]]:
-    """The same calls as Ray tasks. The run folder and the raw files must lie on a file system that all nodes share."""
+def started_ray(context: Context) -> Any:
+    """The module `ray`, connected to the cluster of $RAY_ADDRESS or to one made here. ValueError where it is not installed."""
     try:
         import ray
     except ImportError:
@@ -182,6 +180,14 @@ def _with_ray(
         address = os.environ.get("RAY_ADDRESS")
         more = {"address": address} if address else {"num_cpus": max(1, context.workers), "include_dashboard": False}
         ray.init(log_to_driver=False, configure_logging=False, **more)
+    return ray
+
+
+def _with_ray(
+    function: Callable[[J, Path], F], waiting: Sequence[tuple[int, J]], scratch: Path, context: Context
+) -> Iterator[tuple[int, F]]:
+    """The same calls as Ray tasks. The run folder and the raw files must lie on a file system that all nodes share."""
+    ray = started_ray(context)
     remote = ray.remote(max_retries=3)(_call)
     room = 2 * int(ray.cluster_resources().get("CPU", 1))
     queue = iter(waiting)
