@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from medchatzh.curate.lists import Marker, markers
-from medchatzh.curate.rules.registry import CONTENT, FORM, Case, rule
-from medchatzh.records import normalize
+from medchatzh.curate.rules.registry import CONTENT, FORM, Case, Seen, rule
+from medchatzh.curate.rules.thresholds import PoolRules
+
+if TYPE_CHECKING:
+    from medchatzh.curate.features import Features, Mask
 
 _SENTENCE = re.compile(r"[。！？!?；;，,\n]+")
 _LOOK_CHARS = 1000
@@ -21,26 +25,51 @@ _ASKS = re.compile(r"[？?吗呢么][。！!？?]?$")
 _NUMBER = re.compile(r"[0-9]+")
 _HEAD_CHARS = 6
 _GRAM = 4
+_MIN_GRAMS, _MAX_GRAM_SHARE = 12, 0.5
 _MAX_LIST_NUMBER = 30
+_MAX_MISSING = 2
+_CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩"
+_MARKS = (".", "．", "、", ")", ",", ":")
+_FIRST = (*(f"1{mark}" for mark in _MARKS), "1 )", "1 、", "1 .", "①", "⑴", "⒈", "一、", "(一")
+# A list that jumps over one or two numbers after 1 has a 3, a 4 or a 5.
+_LATER = (
+    *(f"{number}{space}{mark}" for number in "345" for space in ("", " ") for mark in _MARKS),
+    *"③④⑤⑶⑷⑸⒊⒋⒌",
+    "三、",
+    "四、",
+    "五、",
+    "(三",
+    "(四",
+    "(五",
+)
 
 
-@rule(CONTENT + 4)
-def loop(case: Case) -> str | None:
+@rule(
+    CONTENT + 4,
+    gate=lambda features, settings: (features.traits.repeats > settings.max_repeats) | (features.traits.gram_share < _MAX_GRAM_SHARE),
+)
+def loop(case: Case) -> Seen | None:
     """One answer says the same thing over and over: what a language model does that has lost its way."""
     limit = case.settings.max_repeats
-    for answer in case.dialogue.answers:
+    for place, answer in case.answers():
         counts = Counter(part for piece in _SENTENCE.split(answer) if sum(map(str.isalnum, part := piece.strip())) >= 2)
         part, count = max(counts.items(), key=lambda item: item[1] * len(item[0]), default=("", 0))
         if count > limit and count * len(part) >= case.settings.min_loop_share * len(answer):
-            return f"{count} × {part[:20]!r}"
+            return Seen(f"{count} × {part[:20]!r}", place, answer.index(part), answer.rindex(part) + len(part))
         if _is_monotonous(start := answer[:_LOOK_CHARS]):
             for match in _LOOP.finditer(start):
                 if _HANZI.search(match[1]):
-                    return f"over and over {match[1][:20]!r}"
+                    return Seen(f"over and over {match[1][:20]!r}", place, *match.span())
     return None
 
 
-@rule(CONTENT + 1)
+def _may_echo(features: Features, settings: PoolRules) -> Mask:
+    # Of a share of unknown pairs p, at most p × characters + 1 characters are unknown ones.
+    strange = (1 - settings.echo_overlap) * features.answer_chars + 1
+    return (features.num_answers == 1) & (features.answer_chars <= 3 * features.question_chars) & (features.traits.new_hanzi <= strange)
+
+
+@rule(CONTENT + 1, gate=_may_echo)
 def question_echo(case: Case) -> str | None:
     """The answer only repeats the question.
 
@@ -49,7 +78,7 @@ def question_echo(case: Case) -> str | None:
     """
     if case.is_multi_turn or len(case.answer) > 3 * len(case.question):
         return None
-    asked, said = normalize(case.question), normalize(case.answer)
+    asked, said = _plain(case.question), _plain(case.answer)
     if len(said) < 4 or len(said) > 1.2 * len(asked) or len(said) < case.settings.echo_length * len(asked):
         return None
     asks = _ASKS.search(case.answer) is not None
@@ -63,13 +92,20 @@ def question_echo(case: Case) -> str | None:
     return f"{overlap:.0%} of the answer stands in the question" if overlap >= case.settings.echo_overlap else None
 
 
-@rule(FORM)
-def skipped_number(case: Case) -> str | None:
-    """A list whose numbers jump (1 2 4) or fall back in disorder: items were lost, or never belonged together.
+def _plain(text: str) -> str:
+    """Letters and digits only. Unlike `normalize` it keeps every hanzi as it is, on which the gate relies."""
+    return "".join(filter(str.isalnum, text.lower()))
 
-    A new start at 1 is another list. A number that stands anywhere else between the two is not missing: it only sits at no boundary.
+
+@rule(FORM, signs=_FIRST, gate=lambda features, _: features.has(_LATER), groups=(_LATER,))
+def skipped_number(case: Case) -> Seen | None:
+    """A list that jumps over a number or two (1 2 4): items were lost, or never belonged together.
+
+    A new start at 1 is another list. A number that stands anywhere else between the two is not missing, it only sits at no boundary; nor is
+    one that the question did not ask for (`请讲第1、4、6条`), nor in a text that shows code or tables.
     """
-    for answer in case.dialogue.answers:
+    asked = set(_NUMBER.findall("\n".join(turn.content for turn in case.dialogue.turns if turn.role == "user")))
+    for place, answer in case.answers():
         if "```" in answer or "|--" in answer:
             continue
         by_style: dict[str, list[Marker]] = {}
@@ -77,28 +113,33 @@ def skipped_number(case: Case) -> str | None:
             if marker.strong and marker.number <= _MAX_LIST_NUMBER:
                 by_style.setdefault(marker.style, []).append(marker)
         for same in by_style.values():
-            if jump := _jump(answer, same):
-                return jump
+            for before, after in _jumps(answer, same):
+                if str(after.number) not in asked:
+                    return Seen(f"{after.number} follows {before.number}", place, before.start, after.end)
     return None
 
 
-def _jump(text: str, same: list[Marker]) -> str | None:
-    if not same or same[0].number != 1:
-        return None
-    for before, after in pairwise(same):
-        if after.number in (1, before.number + 1):
-            continue
-        missing = range(before.number + 1, after.number) if after.number > before.number else [before.number + 1]
-        if not any(_stands(str(number), text[before.end : after.start]) for number in missing):
-            return f"{after.number} follows {before.number}"
-    return None
+def _jumps(text: str, same: list[Marker]) -> list[tuple[Marker, Marker]]:
+    """The pairs of neighbours between which one or two numbers are missing, in a list that begins with 1."""
+    if same[0].number != 1:
+        return []
+    return [
+        (before, after)
+        for before, after in pairwise(same)
+        if 2 <= after.number - before.number <= _MAX_MISSING + 1
+        and not any(_stands(number, text[before.end : after.start]) for number in range(before.number + 1, after.number))
+    ]
 
 
-def _stands(number: str, text: str) -> bool:
-    return re.search(rf"(?<![0-9.]){number}(?![0-9])\s*[、.．)），,:：]", text) is not None
+def _stands(number: int, text: str) -> bool:
+    """Whether the number opens something in the text, in whatever style (`2。`, `（2)`, `②`, `二、`)."""
+    hanzi = "零一二三四五六七八九十"[number] if number <= 10 else "-"
+    return (number <= len(_CIRCLED) and _CIRCLED[number - 1] in text) or re.search(
+        rf"(?<![0-9])(?<![0-9]\.){number}(?![0-9])|{hanzi}[、是）)]", text
+    ) is not None
 
 
 def _is_monotonous(text: str) -> bool:
     """Few different 4-grams: the cheap look before the costly pattern."""
     total = len(text) - _GRAM + 1
-    return total >= 12 and len({text[place : place + _GRAM] for place in range(total)}) < 0.5 * total
+    return total >= _MIN_GRAMS and len({text[place : place + _GRAM] for place in range(total)}) < _MAX_GRAM_SHARE * total

@@ -6,56 +6,13 @@ import difflib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from medchatzh.recipe import Settings
+from medchatzh.curate.rules.thresholds import PoolRules
 from medchatzh.records import Dialogue
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from medchatzh.curate.features import Features
+    from medchatzh.curate.features import Features, Mask
 
 DEFAULT_KINDS = ("email", "id_card", "bank_card", "mobile", "hotline", "landline", "qq", "wechat", "passport", "plate")
-
-
-class PoolRules(Settings, frozen=True):
-    """Thresholds of one pool's rules. Lengths are characters: no tokenizer exists yet when data are curated."""
-
-    min_answer_chars: int = 10
-    """The longest answer must have this many. Medical: 10 (of 29,972 real answers 1,559 have fewer than 20, many right and
-    complete: `心源性肝硬化。`, so the bound is low). General: the paper discards answers of fewer than 200 tokens."""
-    max_repeats: int = 3
-    """A sentence may stand this many times in one answer; a fourth makes it a loop."""
-    min_loop_share: float = 0.4
-    """... provided that the repeats make up this share of the answer (a recurring short remark is no loop)."""
-    min_hanzi_share: float = 0.2
-    """An answer to a Chinese question whose letters are hanzi by less than this share is in a foreign language."""
-    echo_overlap: float = 0.9
-    """Share of the answer's character pairs that stand in the question, from which on the answer is an echo ..."""
-    echo_length: float = 0.5
-    """... if it is also this long relative to the question: an answer picked out of a long text (general pool) is none."""
-    min_advertising_signs: int = 2
-    """Phrases of the trade that make an answer advertising. General: more, because there writing advertisements is a task."""
-    max_junk_share: float = 0.1
-    """Share of characters that are no text (lost, private-use, mojibake) above which a record is garbage."""
-    max_chat_chars: int = 100
-    """Chatty answers longer than this hold some substance as a rule, and are kept."""
-    min_chat_markers: int = 3
-    """Chat words (哈哈, 嘛, 啦, ～ …) that make a short answer colloquial ..."""
-    max_chars_per_chat_marker: float = 12.0
-    """... where there is also one for so many characters."""
-
-    def __post_init__(self) -> None:
-        for name in ("min_loop_share", "min_hanzi_share", "echo_overlap", "echo_length", "max_junk_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; write a share between 0 and 1")
-        for name in ("min_answer_chars", "max_chat_chars", "min_chat_markers", "min_advertising_signs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; write a number of at least 0")
-        if self.max_chars_per_chat_marker <= 0:
-            raise ValueError(f"max_chars_per_chat_marker is {self.max_chars_per_chat_marker}; write a number above 0")
-        if self.max_repeats < 1:
-            raise ValueError(f"max_repeats is {self.max_repeats}; write a number of at least 1")
 
 
 class Seen(NamedTuple):
@@ -90,7 +47,8 @@ class Case(NamedTuple):
 Finder = Callable[[Case], str | Seen | None]
 """Returns what it saw (the reject's `detail`), or None where the record is fine."""
 
-Gate = Callable[["Features", PoolRules], "NDArray[np.bool_]"]
+Signs = tuple[str, ...]
+Gate = Callable[["Features", PoolRules], "Mask"]
 """Which records of a shard the rule must look at, [num_records]: all on which it could fire under these thresholds, and few others."""
 
 
@@ -105,8 +63,10 @@ class Rule(NamedTuple):
     name: str
     order: int
     find: Finder
-    signs: tuple[str, ...] | None = None
+    signs: Signs | None = None
     gate: Gate | None = None
+    groups: tuple[Signs, ...] = ()
+    """All strings that must be looked for: `signs`, and what the gate asks `features.has` for."""
 
 
 CONTENT, PERSONAL, FORM, LENGTH = 10, 20, 30, 40
@@ -115,13 +75,13 @@ CONTENT, PERSONAL, FORM, LENGTH = 10, 20, 30, 40
 _RULES: dict[str, Rule] = {}
 
 
-def rule(order: int, *, signs: tuple[str, ...] | None = None, gate: Gate | None = None) -> Callable[[Finder], Finder]:
-    """Register a function as the rule of its name."""
+def rule(order: int, *, signs: Signs | None = None, gate: Gate | None = None, groups: tuple[Signs, ...] = ()) -> Callable[[Finder], Finder]:
+    """Register a function as the rule of its name. `groups`: what the gate itself asks `features.has` for."""
 
     def register(find: Finder) -> Finder:
         name = getattr(find, "__name__", "")
         assert name and name not in _RULES, f"two rules are called {name!r}"
-        _RULES[name] = Rule(name, order, find, signs, gate)
+        _RULES[name] = Rule(name, order, find, signs, gate, (*([signs] if signs else ()), *groups))
         return find
 
     return register

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from medchatzh.curate.rules.registry import CONTENT, Case, rule
+from medchatzh.curate.rules.thresholds import PoolRules
+
+if TYPE_CHECKING:
+    from medchatzh.curate.features import Features, Mask
 
 _HANZI = re.compile("[\u3400-\u9fff]")
 # Tasks whose answer is rightly in another script (translation, code, formulas).
@@ -14,12 +19,23 @@ _OTHER_SCRIPT_ASKED = re.compile(
 )
 _LETTERS = re.compile(r"[^\W_]")
 _LATIN_WORD = re.compile("[a-z]{4}")
+# Running text, not a list of drug names or a chess position: words one after another, or kana.
+_SENTENCE = re.compile(r"(?:(?<![^\W\d_])[^\W\d_\u3400-\u9fff]+[,.:;'’]*\s+){4}[^\W\d_]|[\u3040-\u30ff]{10}")
 _MIN_LETTERS = 20
 # U+FFFD and private use are lost characters. The hanzi are what UTF-8 text looks like when read as GBK (的 → 鐨).
-_JUNK = re.compile("[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f鐨鍦槸涓浠鍙銆锛鏈浜鎴鐢鍚锟烫屯锛]|[ÂÃäåæçèéïã][\x80-\xbf]|â€|ï¿½")
+_JUNK_HANZI = "鐨鍦槸涓浠鍙銆锛鏈浜鎴鐢鍚锟烫屯锛"
+_MOJIBAKE_HEADS = "ÂÃäåæçèéïãâ"
+_JUNK = re.compile(f"[\ufffd\ue000-\uf8ff\x00-\x08\x0e-\x1f{_JUNK_HANZI}]|[ÂÃäåæçèéïã][\x80-\xbf]|â€|ï¿½")
+JUNK = "".join(map(chr, (0xFFFD, *range(0xE000, 0xF900), *range(9), *range(0x0E, 0x20)))) + _JUNK_HANZI + _MOJIBAKE_HEADS
+"""Characters one of which every lost or wrongly decoded stretch begins with."""
 
 
-@rule(CONTENT)
+def _may_be_garbage(features: Features, _: PoolRules) -> Mask:
+    counts = features.counts
+    return (counts["hanzi_question"] == 0) | (counts["hanzi_answer"] == 0) | (counts["junk_all"] > 0)
+
+
+@rule(CONTENT, gate=_may_be_garbage)
 def garbage(case: Case) -> str | None:
     """No question, no letters, or characters that no decoding can have meant."""
     asked = case.question
@@ -34,7 +50,11 @@ def garbage(case: Case) -> str | None:
     return None
 
 
-@rule(CONTENT + 2)
+def _may_be_foreign(features: Features, settings: PoolRules) -> Mask:
+    return (features.num_answers == 1) & (features.counts["hanzi_answer"] < settings.min_hanzi_share * features.answer_chars)
+
+
+@rule(CONTENT + 2, gate=_may_be_foreign)
 def foreign_language(case: Case) -> str | None:
     """A Chinese question answered in another language, where nobody asked for one."""
     # A share of the whole text is a share of its letters too: most answers need no more than this.
@@ -47,7 +67,7 @@ def foreign_language(case: Case) -> str | None:
     if not _mostly_hanzi(case.question, 0.5):
         return None
     letters = sum(character.isalpha() for character in case.answer)
-    if letters < _MIN_LETTERS or _mostly_hanzi(case.answer, case.settings.min_hanzi_share):
+    if letters < _MIN_LETTERS or _mostly_hanzi(case.answer, case.settings.min_hanzi_share) or not _SENTENCE.search(case.answer):
         return None
     return f"{len(_HANZI.findall(case.answer))} hanzi among {letters} letters"
 
