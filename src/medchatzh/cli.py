@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
     shared.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for numerical work (default: one a core)")
     shared.add_argument("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes for text work (one a core)")
+    shared.add_argument(
+        "--executor", choices=("processes", "ray"), default="processes", help="what runs text work: this machine, or a Ray cluster (extra [ray])"
+    )
     for name, help_text in COMMANDS.items():
         command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
         command.add_argument(

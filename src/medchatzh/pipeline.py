@@ -123,9 +123,9 @@ class Plan:
             more = {"files": files} | more
             self._add(f"{stage}{arm}", module, config, {label: f"{label}{arm}" for label in inputs}, **more)
 
-        add("ingest", "ingest", files=ingest.raw_files(changed.ingest, self.root), takes_files=True)
-        add("curate", "curate", "ingest")
-        add("books", "books", "ingest")
+        add("ingest", "ingest", files=ingest.raw_files(changed.ingest, self.root), takes_files=True, resumable=True)
+        add("curate", "curate", "ingest", resumable=True)
+        add("books", "books", "ingest", resumable=True)
         add("tokenizer", "tokenizer", "curate", "books", outside="path")
         add("pretrain", "train.pretrain", "books", "tokenizer", outside="base", resumable=True)
         add("reward", "train.reward", "ingest", "pretrain", outside="base", resumable=True)
