@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": "metrics, floors and intervals: 评测",
     "report": "one HTML file and Markdown: 报告",
     "chat": "chat with the trained model in the terminal: 对话",
+    "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
 }
 
 
@@ -44,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
         "--executor", choices=("processes", "ray"), default="processes", help="what runs text work: this machine, or a Ray cluster (extra [ray])"
     )
     for name, help_text in COMMANDS.items():
+        if name == "explain":
+            _add_explain(commands.add_parser(name, help=help_text, description=help_text))
+            continue
         command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
         command.add_argument(
             "recipe", type=Path, metavar="RECIPE", help="a TOML file" + (", or a checkpoint folder" if name == "chat" else "")
@@ -63,6 +67,18 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _add_explain(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", type=Path, metavar="RUN", help="a recipe, or a run folder such as runs/quickstart")
+    command.add_argument("query", metavar="ID|FILE:LINE|TEXT", help="a record; or a text to judge as an answer (- reads it from stdin)")
+    command.add_argument("--question", default="", metavar="TEXT", help="the question that the text answers")
+    command.add_argument("--pool", choices=("medical", "general"), default="medical", help="whose thresholds judge the text")
+    command.add_argument("--arm", default="", metavar="NAME", help="the folders of this ablation arm")
+    command.add_argument("--verbose", action="store_true", help="list the rules that were passed, too")
+    command.add_argument("--json", action="store_true", help="for machines")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting of the recipe")
+    command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 done, 1 an error told in one line, 130 interrupted (run the same command to go on)."""
     options = parser().parse_args(arguments)
@@ -79,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "chat":
         return _chat(options)
+    if options.command == "explain":
+        return _explain(options)
     from medchatzh.pipeline import Plan
     from medchatzh.run import Context
 
@@ -128,4 +146,23 @@ def _chat(options: argparse.Namespace) -> int:
         config = plan.recipe.chat
         checkpoint = plan.run("sft", Context(seed=plan.seed, workers=options.workers, threads=options.threads)) / "checkpoint"
     chat.run(checkpoint, config, options.question, options.threads)
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from medchatzh.explain import explain, show
+
+    query = sys.stdin.read() if options.query == "-" else options.query
+    told = explain(
+        options.recipe,
+        query,
+        is_text=options.query == "-" or bool(options.question),
+        question=options.question,
+        pool=options.pool,
+        arm=options.arm,
+        verbose=options.verbose,
+        overrides=options.set,
+        runs=options.runs,
+    )
+    print(show.as_json(told) if options.json else show.text(told))
     return 0

@@ -17,7 +17,7 @@ from medchatzh.run import Context, Result
 if TYPE_CHECKING:
     from medchatzh.report.view import Report
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("jinja2",)
 
 
@@ -32,8 +32,8 @@ class Config(Settings, frozen=True, kw_only=True):
     """The command that makes this run again."""
     num_samples: int = 12
     """Benchmark questions shown with all answers, spread over the categories."""
-    num_rejects: int = 3
-    """Rejected records shown for each reason."""
+    num_rejects: int = 20
+    """Rejected records shown for each reason, and masked values for each kind of personal data."""
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "num_rejects"):
@@ -43,18 +43,20 @@ class Config(Settings, frozen=True, kw_only=True):
 
 def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Report:
     """The whole report as data. ValueError where a folder is no finished stage."""
-    from medchatzh.report import corpus, figures, provenance, samples, scores, training
+    from medchatzh.report import corpus, draws, evidence, figures, provenance, samples, scores, training
     from medchatzh.report.data import Inputs
     from medchatzh.report.view import Both, Report, Section
 
     given = Inputs(inputs)
+    drawn = draws.draw(given, context.seed, config.num_rejects)
     sections = (
         ("run", "本次运行", "What this run is", provenance.overview(given, config.title, config.note, context.seed)),
         ("findings", "主要结论", "Key findings", scores.key_findings(given)),
         ("table1", "表 1：评测分数", "Table 1: benchmark scores", scores.tables(given)),
         ("figure1", "图 1：各科室的奖励分", "Figure 1: reward by category", figures.categories(given)),
         ("figure2", "图 2：消融", "Figure 2: ablation", figures.ablation(given)),
-        ("data", "数据的去留", "Retention", corpus.retention(given, context.seed, config.num_rejects)),
+        ("data", "数据的去留", "Retention", corpus.retention(given, drawn.lost)),
+        ("evidence", "供判断的样例", "Samples to judge", evidence.evidence(given, drawn)),
         ("training", "训练", "Training", training.curves(given)),
         ("samples", "答案样例", "Sample answers", samples.samples(given, config.num_samples, context.seed)),
         ("reproduce", "如何重现", "How to reproduce", provenance.reproduce(given, config.command)),

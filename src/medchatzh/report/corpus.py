@@ -1,4 +1,4 @@
-"""The report's section on data: what each stage kept, why the rest went, and examples of it."""
+"""The report's section on data: what each stage kept of each source, why the rest went, lengths, leaks, the reward threshold, the mix."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from medchatzh.records import Reject
-from medchatzh.report.charts import Band, Flow
-from medchatzh.report.data import Inputs, quote, record_text
-from medchatzh.report.view import Block, Both, Cell, Figure, Row, Table, Text, count, missing, share, text
+from medchatzh.report.charts import Histogram, Line, Lines
+from medchatzh.report.data import Inputs
+from medchatzh.report.flow import Band, Flow
+from medchatzh.report.view import Block, Both, Cell, Figure, Row, Table, Text, count, decimal, missing, number, share, text
 
 POOLS = {"general": ("通用", "s2"), "medical": ("医疗", "main")}
 _STAGES = {
@@ -19,25 +19,26 @@ _STAGES = {
     "curate": "清洗",
     "reward": "奖励模型",
     "score": "奖励筛选",
+    "mix": "混合",
     "pretrain": "继续预训练",
     "sft": "微调",
 }
-_EXAMPLE_CHARS = 120
+_MAX_STREAMS = 16
+"""Sources drawn one by one in the flow; the smallest of more are drawn as one."""
 
 
-def retention(inputs: Inputs, seed: int, num_rejects: int) -> tuple[Block, ...]:
-    """Flow by pool, stages, reasons, sources, repairs, lengths, overlap with the benchmark, examples."""
-    examples, lost = inputs.rejects(seed, num_rejects)
+def retention(inputs: Inputs, lost: Counter[tuple[str, str]]) -> tuple[Block, ...]:
+    """Flow by source, stages, reasons, repairs, lengths, overlap with the benchmark, threshold, mix. `lost`: see `draws.Drawn`."""
     absent = [label for label in ("ingest", "books", "curate", "score", "sft") if label not in inputs]
     blocks: list[Block] = [missing(label, "该阶段的保留情况", "records kept") for label in absent]
     curated = inputs.facts("curate")
-    blocks += _flow(inputs, _table(curated, "by_pool"))
+    streams = _streams(inputs, _table(curated, "by_source"), lost)
+    blocks += [*_flow(inputs, streams), *_pools(inputs, _table(curated, "by_pool"))]
     blocks += [*_stages(inputs), *_reasons(inputs)]
-    blocks += _sources(inputs, _table(curated, "by_source"), lost)
     blocks += _edits(_table(curated, "edits"), inputs)
     blocks += _lengths(_table(curated, "lengths"))
     blocks += _overlap(inputs, curated)
-    blocks += _examples(examples)
+    blocks += _threshold(inputs)
     return tuple(blocks)
 
 
@@ -47,30 +48,68 @@ def _table(facts: Mapping[str, Any], key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _flow(inputs: Inputs, by_pool: Mapping[str, Any]) -> Iterator[Block]:
-    if not by_pool:
+def _streams(inputs: Inputs, by_source: Mapping[str, Any], lost: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    """Source → column → records, medical sources first, large ones first."""
+    if not by_source:
+        return {}
+    read = _table(inputs.facts("ingest"), "sources")
+    pools = _source_pools(inputs)
+    trained_on = inputs.config("sft").get("pools", list(POOLS))
+    streams: dict[str, dict[str, int]] = {}
+    for source, counts in sorted(by_source.items(), key=lambda item: (pools.get(item[0]) == "general", -item[1].get("num_in", 0), item[0])):
+        num_in, kept = counts.get("num_in", 0), counts.get("num_out", 0)
+        stream = streams[source] = {"原始行 / raw rows": max(read.get(source, {}).get("num_rows", 0), num_in)} if read else {}
+        stream |= {"读入 / ingested": num_in, "清洗后 / curated": kept}
+        if "score" in inputs:
+            kept -= lost["score", source]
+            stream["奖励筛选后 / by reward"] = kept
+        if "sft" in inputs:
+            stream["用于微调 / SFT"] = kept if pools.get(source) in (None, *trained_on) else 0
+    return streams
+
+
+def _source_pools(inputs: Inputs) -> dict[str, str]:
+    sources = inputs.config("ingest").get("sources", ())
+    return {str(source.get("name")): str(source.get("pool")) for source in sources if isinstance(source, dict)}
+
+
+def _flow(inputs: Inputs, streams: Mapping[str, Mapping[str, int]]) -> Iterator[Block]:
+    if not streams:
         return
-    trained_on = inputs.manifests["sft"].config.get("pools", list(POOLS)) if "sft" in inputs else None
-    bands, rows = [], []
-    for pool, counts in by_pool.items():
-        name, tone = POOLS.get(pool, (pool, "s3"))
-        kept = counts.get("num_out")
-        after_reward = inputs.manifests["score"].num_out if "score" in inputs else None
-        filtered = after_reward if pool == "medical" else kept
-        trained = None if trained_on is None else filtered if pool in trained_on else 0
-        steps = (counts.get("num_in"), kept, filtered, trained)
-        bands.append(Band(name, tone, steps))
-        rows.append(
-            Row((text(f"{name} / {pool}"), *map(count, steps), share(steps[-1] or 0, steps[0] or 0) if steps[-1] is not None else Cell()))
-        )
-    columns = ("读入", "清洗后", "奖励筛选后", "用于微调")
+    pools = _source_pools(inputs)
+    columns = list(next(iter(streams.values())))
+    bands = [Band(source, POOLS.get(pools.get(source, ""), ("", "s3"))[1], tuple(stream.values())) for source, stream in streams.items()]
+    largest = sorted(bands, key=lambda band: -(band.counts[0] or 0))[: _MAX_STREAMS - 1 if len(bands) > _MAX_STREAMS else None]
+    if others := [band for band in bands if band not in largest]:
+        sums = tuple(sum(column) for column in zip(*(band.counts for band in others), strict=True))
+        bands = [*(band for band in bands if band in largest), Band(f"其余 {len(others)} 个", "floor1", sums)]
     note = Both(
-        "奖励模型只筛选医疗数据；微调的留出部分计入最后一列",
-        "Only medical records are filtered by reward; the last column includes what SFT holds out",
+        "蓝：医疗；绿：通用；红：舍弃。奖励模型只筛选医疗数据；最后一列含微调留出的部分",
+        "Blue: medical; green: general; red: dropped. Reward filters medical records only; the last column includes what is held out",
     )
-    yield Figure(Both("数据的去留", "Records kept, by pool"), Flow("records kept by stage and pool", columns, tuple(bands)), (note,))
-    heads = ("池 / pool", "读入 / ingested", "清洗后 / curated", "奖励筛选后 / by reward", "用于微调 / SFT", "保留 / kept")
-    yield Table(Both("数据的去留：数字", "The same as numbers"), heads, tuple(rows), (note,), folded=True)
+    chart = Flow("records by source and stage", tuple(column.partition(" / ")[0] for column in columns), tuple(bands))
+    yield Figure(Both("各来源的数据在各阶段的去留", "Records by source and stage"), chart, (note,))
+    dropped = _table(inputs.facts("curate"), "by_source")
+    rows = []
+    for source, stream in streams.items():
+        reasons = sorted(dropped[source].get("dropped", {}).items(), key=lambda item: (-item[1], item[0]))
+        top = "，".join(f"{reason} {number:,}" for reason, number in reasons[:3])
+        first, *_, last = stream.values()
+        rows.append(Row((text(source), *map(count, stream.values()), share(last, first), text(top))))
+    heads = ("来源 / source", *columns, "保留 / kept", "清洗的主要原因 / top reasons of curation")
+    yield Table(Both("按来源的保留", "Kept by source"), heads, tuple(rows), (note,))
+
+
+def _pools(inputs: Inputs, by_pool: Mapping[str, Any]) -> Iterator[Block]:
+    rows = []
+    for pool, counts in by_pool.items():
+        kept = counts.get("num_out")
+        after = inputs.manifests["score"].num_out if pool == "medical" and "score" in inputs else kept
+        steps = (counts.get("num_in", 0), kept, after)
+        rows.append(Row((text(f"{POOLS.get(pool, (pool,))[0]} / {pool}"), *map(count, steps), share(after or 0, steps[0]))))
+    if rows:
+        heads = ("池 / pool", "读入 / ingested", "清洗后 / curated", "奖励筛选后 / by reward", "保留 / kept")
+        yield Table(Both("按池的保留", "Kept by pool"), heads, tuple(rows))
 
 
 def _stages(inputs: Inputs) -> Iterator[Block]:
@@ -103,28 +142,6 @@ def _reasons(inputs: Inputs) -> Iterator[Block]:
         yield Table(Both("舍弃的原因", "Why records were dropped"), columns, tuple(rows))
 
 
-def _sources(inputs: Inputs, by_source: Mapping[str, Any], lost: Counter[tuple[str, str]]) -> Iterator[Block]:
-    rows = []
-    for source, counts in by_source.items():
-        num_in, kept = counts.get("num_in", 0), counts.get("num_out", 0)
-        after = kept - lost["score", source]
-        reasons = sorted(counts.get("dropped", {}).items(), key=lambda item: (-item[1], item[0]))
-        top = "，".join(f"{reason} {dropped:,}" for reason, dropped in reasons[:3])
-        by_reward = (count(after), share(after, num_in)) if "score" in inputs else (Cell(), Cell())
-        rows.append(Row((text(source), count(num_in), count(kept), share(kept, num_in), *by_reward, text(top))))
-    if rows:
-        heads = (
-            "来源 / source",
-            "读入 / in",
-            "清洗后 / curated",
-            "保留 / kept",
-            "奖励筛选后 / by reward",
-            "保留 / kept",
-            "清洗的主要原因 / top reasons",
-        )
-        yield Table(Both("按来源的保留", "Kept by source"), heads, tuple(rows))
-
-
 def _edits(edits: Mapping[str, Any], inputs: Inputs) -> Iterator[Block]:
     if edits:
         whole = inputs.manifests["curate"].num_out
@@ -144,33 +161,53 @@ def _lengths(lengths: Mapping[str, Any]) -> Iterator[Block]:
         if not bins or not len(bins) == len(before) == len(after):
             continue
         labels = [f"{low}–{high - 1}" for low, high in pairwise(bins)] + [f"≥ {bins[-1]}"]
+        name, tone = POOLS.get(pool, (pool, "s3"))
+        caption = Both(f"答案长度（{name}）", f"Answer length in characters ({pool})")
+        words = ("清洗前 / before", "清洗后 / after")
+        yield Figure(caption, Histogram(caption.en, "字数 / characters", tuple(labels), tuple(before), tuple(after), words, tone))
         rows = tuple(Row((text(label), count(b), count(a), share(a, b))) for label, b, a in zip(labels, before, after, strict=True))
-        name = POOLS.get(pool, (pool, ""))[0]
-        columns = ("字数 / chars", "清洗前 / before", "清洗后 / after", "保留 / kept")
-        yield Table(Both(f"答案长度（{name}）", f"Answer length in characters ({pool})"), columns, rows)
+        yield Table(Both(f"{caption.zh}：数字", "The same as numbers"), ("字数 / chars", *words, "保留 / kept"), rows, folded=True)
 
 
 def _overlap(inputs: Inputs, curated: Mapping[str, Any]) -> Iterator[Block]:
     if "benchmark_overlap" not in curated:
         return
-    overlap = _table(curated, "benchmark_overlap")
-    found = sum(overlap.values())
-    where = "，".join(f"{source} {number:,}" for source, number in overlap.items()) or "无"
+    overlap = {source: kinds if isinstance(kinds, dict) else {"": kinds} for source, kinds in _table(curated, "benchmark_overlap").items()}
+    found = sum(sum(kinds.values()) for kinds in overlap.values())
     whole = inputs.manifests["curate"].num_in
-    zh = f"与评测集重叠：{whole:,} 条中 {found:,} 条（{where}），已在训练前剔除。"
+    zh = f"与评测集重叠：{whole:,} 条中 {found:,} 条，已在训练前剔除。"
     yield Text(Both(zh, f"Overlap with the benchmark: {found:,} of {whole:,} records, dropped before training."))
-
-
-def _examples(examples: Mapping[tuple[str, str], list[Reject]]) -> Iterator[Block]:
+    read = _table(curated, "by_source")
+    names = {"exact": "全同 / exact", "contained": "包含 / contained", "near": "近似 / near"}
+    kinds = [kind for kind in names if any(kind in row for row in overlap.values())]
     rows = []
-    for (label, reason), rejects in sorted(examples.items()):
-        for reject in rejects:
-            shown = quote(record_text(reject.record), _EXAMPLE_CHARS)
-            rows.append(Row((text(label), text(reason), text(reject.source), text(reject.detail[:_EXAMPLE_CHARS]), text(shown))))
+    for source, row in sorted(overlap.items(), key=lambda item: (-sum(item[1].values()), item[0])):
+        total = sum(row.values())
+        rows.append(Row((text(source), *(count(row.get(kind, 0)) for kind in kinds), count(total), share(total, _num_in(read, source)))))
     if rows:
-        columns = ("阶段 / stage", "原因 / reason", "来源 / source", "规则所见 / detail", "记录 / record")
-        note = Both(
-            f"每个原因随机抽取，记录截到 {_EXAMPLE_CHARS} 字，个人信息已遮盖",
-            "Drawn at random for each reason; shortened, personal data masked",
-        )
-        yield Table(Both("舍弃的例子", "Examples of rejects"), columns, tuple(rows), (note,))
+        heads = ("来源 / source", *map(names.__getitem__, kinds), "合计 / all", "占来源 / share of source")
+        yield Table(Both("与评测集的重叠", "Overlap with the benchmark"), heads, tuple(rows))
+
+
+def _num_in(by_source: Mapping[str, Any], source: str) -> int:
+    return by_source.get(source, {}).get("num_in", 0)
+
+
+def _threshold(inputs: Inputs) -> Iterator[Block]:
+    facts = inputs.facts("score")
+    points = [tuple(pair) for pair in facts.get("retention", ()) if len(pair) == 2]
+    if not points:
+        if "score" not in inputs:
+            yield missing("score", "保留率与阈值的曲线", "retention against the threshold")
+        return
+    threshold = facts.get("threshold")
+    kind = facts.get("kind", "absolute")
+    marks = ((threshold, f"阈值 {decimal(threshold, 3)}"),) if isinstance(threshold, int | float) else ()
+    chart = Lines("share of medical records kept", "阈值 / threshold", "保留 / kept", (Line("医疗数据", "main", tuple(points)),), marks)
+    note = Both(
+        f"本次阈值的类型：{kind}。论文用绝对值 0.5，但奖励是无界的回归分，零点与尺度没有意义",
+        "The paper cuts at 0.5 of an unbounded score, whose zero and scale mean nothing by themselves",
+    )
+    yield Figure(Both("阈值与保留率", "Retention against the threshold"), chart, (note,))
+    rows = tuple(Row((number(value, 3), Cell(f"{100 * kept:.0f} %", value=kept))) for value, kept in points[::2])
+    yield Table(Both("阈值与保留率：数字", "The same as numbers"), ("阈值 / threshold", "保留 / kept"), rows, folded=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +12,7 @@ import msgspec
 
 from medchatzh.metrics import summary as summaries
 from medchatzh.metrics.summary import JUDGE, Summary
-from medchatzh.records import Prediction, Reject, read
+from medchatzh.records import Prediction, read
 from medchatzh.report.charts import Series
 from medchatzh.run import Manifest, read_manifest
 
@@ -68,6 +66,9 @@ class Inputs:
 
     def facts(self, label: str) -> dict[str, Any]:
         return self.manifests[label].facts if label in self.manifests else {}
+
+    def config(self, label: str) -> dict[str, Any]:
+        return self.manifests[label].config if label in self.manifests else {}
 
     @property
     def arms(self) -> list[str]:
@@ -123,41 +124,13 @@ class Inputs:
             if path.exists():
                 yield name, read(path, Prediction)
 
-    def rejects(self, seed: int, how_many: int) -> tuple[dict[tuple[str, str], list[Reject]], Counter[tuple[str, str]]]:
-        """(stage, reason) → a few rejects, drawn by a hash of seed and place; and how many (stage, source) lost."""
-        chosen: dict[tuple[str, str], list[tuple[bytes, Reject]]] = {}
-        lost: Counter[tuple[str, str]] = Counter()
-        for label in ("ingest", "books", "curate", "score"):
-            path = self.folders[label] / "rejects.jsonl" if label in self.folders else None
-            if path is None or not path.exists():
-                continue
-            for number, reject in enumerate(read(path, Reject)):
-                lost[label, reject.source] += 1
-                key = hashlib.blake2b(f"{seed}:{label}:{number}:{reject.id}".encode(), digest_size=8).digest()
-                best = chosen.setdefault((label, reject.reason), [])
-                if len(best) < how_many or (best and key < best[-1][0]):
-                    best.append((key, reject))
-                    best.sort(key=lambda pair: pair[0])
-                    del best[how_many:]
-        return {key: [reject for _, reject in best] for key, best in chosen.items()}, lost
+
+def hide(text: str) -> str:
+    """The text, as long as it was, with telephone-like numbers and e-mails blacked out."""
+    return _PERSONAL.sub(lambda found: "▇" * len(found[0]), text)
 
 
 def quote(text: str, limit: int) -> str:
     """A text as the report may show it: on one line, at most `limit` characters, telephone-like numbers and e-mails masked."""
     line = _PERSONAL.sub("▇▇▇", " ".join(text.split()))
     return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def record_text(record: Any) -> str:
-    """The text of a rejected record, whatever its form: a dialogue, a document, a raw row."""
-    match record:
-        case str():
-            return record
-        case {"turns": [*turns]}:
-            return " ▸ ".join(str(turn.get("content", "")) for turn in turns if isinstance(turn, dict))
-        case {"text": str() as text} | {"question": str() as text}:
-            return text
-        case None:
-            return ""
-        case _:
-            return msgspec.json.encode(record).decode()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 
-from medchatzh.report.view import Block, Both, Cell, Command, Figure, Points, Report, Row, Sample, Table, Text
+from medchatzh.report.quotes import Piece
+from medchatzh.report.view import Block, Both, Cell, Command, Figure, Heading, Points, Quotes, Report, Row, Sample, Table, Text
 
 _MARKS = {"good": "✓ ", "bad": "✗ ", "warn": "⚠ ", "": ""}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!])")
@@ -45,6 +47,10 @@ def _block(block: Block) -> Iterator[str]:
             yield f"*{_both(block.caption)}*（图见 / chart in report.html）"
         case Sample():
             yield from _sample(block)
+        case Quotes():
+            yield from _quotes(block)
+        case Heading():
+            yield f"### {_both(block.text)}"
 
 
 def _sentence(item: Text) -> str:
@@ -66,6 +72,27 @@ def _cell(cell: Cell, row: Row) -> str:
     shown = escape(cell.text) + ("\\*" if cell.best else "")
     shown = f"*{shown}*" if row.kind == "copied" else f"**{shown}**" if row.kind == "main" and cell is row.cells[0] else shown
     return f"{shown} {escape(cell.sub)}" if cell.sub else shown
+
+
+def _quotes(block: Quotes) -> Iterator[str]:
+    yield f"<details><summary>{html.escape(str(block.caption))}</summary>"  # inside HTML, where no backslash escapes
+    yield ""
+    for note in block.notes:
+        yield f"<sub>{_both(note)}</sub>"
+        yield ""
+    for quote in block.quotes:
+        yield f"- **{escape(quote.head)}** {escape(quote.note)}".rstrip()
+        for side in quote.sides:
+            label = f"{escape(side.label)}：" if side.label else ""
+            yield f"  - {label}{''.join(map(_piece, side.pieces))}"
+    yield ""
+    yield "</details>"
+
+
+def _piece(piece: Piece) -> str:
+    """Marked text in `【】`: bold type breaks on hanzi and punctuation."""
+    shown = escape(piece.text)
+    return f"【{shown}】" if piece.marked else shown
 
 
 def _sample(sample: Sample) -> Iterator[str]:

@@ -11,14 +11,12 @@ from medchatzh.report.data import Inputs
 from medchatzh.report.view import (
     Block,
     Both,
-    Cell,
     Figure,
     Row,
     Table,
     Text,
     Tone,
     count,
-    decimal,
     in_words,
     interval,
     missing,
@@ -72,7 +70,6 @@ def curves(inputs: Inputs) -> tuple[Block, ...]:
         blocks.append(Table(Both("平滑后的训练损失，按进度", "Smoothed training loss by progress"), columns, tuple(table), folded=True))
     blocks += _held_out(inputs)
     blocks += _accuracy(inputs)
-    blocks += _threshold(inputs)
     return tuple(blocks)
 
 
@@ -176,23 +173,3 @@ def _against_length(measured: Mapping[str, Any]) -> Iterator[Block]:
 def _estimate(found: Mapping[str, Any]) -> Estimate | None:
     values = [found.get(key) for key in ("accuracy", "low", "high")]
     return Estimate(*values) if all(isinstance(value, int | float) for value in values) else None  # type: ignore[arg-type]
-
-
-def _threshold(inputs: Inputs) -> Iterator[Block]:
-    facts = inputs.facts("score")
-    points = [tuple(pair) for pair in facts.get("retention", ()) if len(pair) == 2]
-    if not points:
-        if "score" not in inputs:
-            yield missing("score", "保留率与阈值的曲线", "retention against the threshold")
-        return
-    threshold = facts.get("threshold")
-    kind = facts.get("kind", "absolute")
-    marks = ((threshold, f"阈值 {decimal(threshold, 3)}"),) if isinstance(threshold, int | float) else ()
-    chart = Lines("share of medical records kept", "阈值 / threshold", "保留 / kept", (Line("医疗数据", "main", tuple(points)),), marks)
-    note = Both(
-        f"本次阈值的类型：{kind}。论文用绝对值 0.5，但奖励是无界的回归分，零点与尺度没有意义",
-        "The paper cuts at 0.5 of an unbounded score, whose zero and scale mean nothing by themselves",
-    )
-    yield Figure(Both("阈值与保留率", "Retention against the threshold"), chart, (note,))
-    rows = tuple(Row((number(value, 3), Cell(f"{100 * kept:.0f} %", value=kept))) for value, kept in points[::2])
-    yield Table(Both("阈值与保留率：数字", "The same as numbers"), ("阈值 / threshold", "保留 / kept"), rows, folded=True)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from medchatzh.report.charts import Chart, Estimate
+from medchatzh.report.quotes import Piece
 
 Tone = Literal["", "good", "bad", "warn"]
 MISSING = "—"
@@ -96,7 +97,36 @@ class Sample(msgspec.Struct, frozen=True, tag="sample"):
     replies: tuple[Reply, ...]
 
 
-Block = Table | Figure | Text | Points | Command | Sample
+class Side(msgspec.Struct, frozen=True):
+    """A quoted text; `label` says which of two it is."""
+
+    label: str
+    pieces: tuple[Piece, ...]
+
+
+class Quote(msgspec.Struct, frozen=True):
+    """One record to judge, or two side by side, with what is said of it."""
+
+    head: str
+    note: str
+    sides: tuple[Side, ...]
+
+
+class Quotes(msgspec.Struct, frozen=True, tag="quotes"):
+    """Records to judge; the page shows them on request."""
+
+    caption: Both
+    quotes: tuple[Quote, ...]
+    notes: tuple[Both, ...] = ()
+
+
+class Heading(msgspec.Struct, frozen=True, tag="heading"):
+    """A title inside a section."""
+
+    text: Both
+
+
+Block = Table | Figure | Text | Points | Command | Sample | Quotes | Heading
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -1,0 +1,136 @@
+"""Curation of one record, slowly: every repair's edit, and every rule's verdict with the thresholds that it looked at."""
+
+from __future__ import annotations
+
+from difflib import SequenceMatcher
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from medchatzh.curate import Config
+from medchatzh.curate.boilerplate import trim
+from medchatzh.curate.privacy import mask, mask_dialogue
+from medchatzh.curate.repair import REPAIRS, repair
+from medchatzh.curate.rules import Case, PoolRules, Seen, chosen
+from medchatzh.explain.story import Check, Edit
+from medchatzh.records import Dialogue, Turn
+from medchatzh.report.data import hide
+
+_PASSES = 4
+"""As many as `repair` makes at most: what one repair uncovers, a further pass mends."""
+_AROUND = 12
+_MAX_CHANGES = 4
+_EXCERPT_CHARS = 160
+
+
+class Judgement(NamedTuple):
+    """What curation makes of a record: the text that the rules saw, the edits, and each rule's verdict in the order in which they speak."""
+
+    record: Dialogue
+    edits: tuple[Edit, ...]
+    checks: tuple[Check, ...]
+    spans: dict[str, tuple[int, int, int]]
+    """Rule → where it saw something: (turn, start, end)."""
+
+
+class _Watched:
+    """Settings that remember which thresholds were looked at."""
+
+    def __init__(self, settings: PoolRules) -> None:
+        self._settings = settings
+        self.seen: dict[str, object] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        self.seen[name] = value = getattr(self._settings, name)
+        return value
+
+
+def judge(record: Dialogue, config: Config, boilerplate: frozenset[str]) -> Judgement:
+    """Repair a record and ask every rule in force. The first with something seen names the reason."""
+    record, edits = _repaired(record, config, boilerplate)
+    checks, spans = [], {}
+    for rule in chosen(config.rules):
+        watched = _Watched(config.thresholds(record.pool, record.source))
+        settings = cast(PoolRules, watched)
+        seen = rule.find(Case(record, record.question, "\n".join(record.answers), settings, config.personal_kinds, boilerplate))
+        if isinstance(seen, Seen):
+            spans[rule.name] = (seen.turn, seen.start, seen.end)
+            seen = seen.detail
+        checks.append(Check(rule.name, watched.seen, private(seen or "")))
+    return Judgement(record, tuple(edits), tuple(checks), spans)
+
+
+def _repaired(record: Dialogue, config: Config, boilerplate: frozenset[str]) -> tuple[Dialogue, list[Edit]]:
+    edits: list[Edit] = []
+
+    def made(name: str, after: Dialogue) -> Dialogue:
+        for number, (old, new) in enumerate(zip(record.turns, after.turns, strict=True)):
+            if old.content != new.content:
+                edits.append(Edit(name, number, change(private(old.content), private(new.content))))
+        return after
+
+    for _ in range(_PASSES):
+        before = record
+        for name in REPAIRS:
+            if name in config.repairs:
+                record = made(name, repair(record, (name,)))
+        if record is before:
+            break
+    if config.trim_boilerplate:
+        turns = tuple(Turn(turn.role, trim(turn.content, boilerplate)) if turn.role == "assistant" else turn for turn in record.turns)
+        record = made("boilerplate", msgspec.structs.replace(record, turns=turns))
+    if config.personal_data == "mask":
+        record = made("personal_data", mask_dialogue(record, config.personal_kinds))
+    return record, edits
+
+
+def private(text: str) -> str:
+    """The text without personal data: masked by kind, and what still looks like a number of someone blacked out."""
+    return hide(mask(text))
+
+
+def excerpt(record: Dialogue, span: tuple[int, int, int]) -> str:
+    """The text around a span, which stands in `【】`; where a masked value reaches over its ends, around the mask."""
+    turn, start, end = span
+    text = record.turns[turn].content
+    parts = [private(part) for part in (text[:start], text[start:end], text[end:])]
+    if "".join(parts) != private(text):
+        return masked_place(text)
+    before, within, after = map(visible, parts)
+    return cut(f"{before}【{within}】{after}", len(before), len(before) + len(within) + 2)
+
+
+def masked_place(text: str) -> str:
+    """The masked text around its first mask, '' where it has none."""
+    whole = private(text)
+    start = next((place for place, (old, new) in enumerate(zip(text, whole, strict=False)) if old != new), None)
+    return "" if start is None else cut(visible(whole), start, start)
+
+
+def cut(text: str, start: int, end: int) -> str:
+    """About `_EXCERPT_CHARS` characters of a text, around a place."""
+    room = max(0, _EXCERPT_CHARS - (end - start)) // 2
+    first, last = max(0, start - room), min(len(text), max(end, start + _EXCERPT_CHARS // 2) + room)
+    return ("…" if first else "") + text[first:last] + ("…" if last < len(text) else "")
+
+
+def change(before: str, after: str) -> str:
+    """The differing places of two texts with what stands around them: `患[-,-]{+，+}者`."""
+    groups = list(SequenceMatcher(None, before, after, autojunk=len(before) > 2000).get_grouped_opcodes(_AROUND))
+    shown = []
+    for group in groups[:_MAX_CHANGES]:
+        words = ""
+        for kind, start, end, other_start, other_end in group:
+            if kind == "equal":
+                words += visible(before[start:end])
+                continue
+            words += f"[-{visible(before[start:end])}-]" if start < end else ""
+            words += f"{{+{visible(after[other_start:other_end])}+}}" if other_start < other_end else ""
+        shown.append(words)
+    more = f" …（另 {len(groups) - _MAX_CHANGES} 处 / more）" if len(groups) > _MAX_CHANGES else ""
+    return " … ".join(shown) + more
+
+
+def visible(text: str) -> str:
+    """Line ends as `↵`, what does not print as its code."""
+    return "".join("↵" if mark == "\n" else mark if mark.isprintable() else f"\\u{ord(mark):04x}" for mark in text)
