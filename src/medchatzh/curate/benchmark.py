@@ -18,10 +18,11 @@ from medchatzh.curate.features import normal_table
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Question, normalize
 
-_STEP = 4
-"""A record's every fourth n-gram is looked up among all of the benchmark's: texts that are near share far longer runs than 16 characters."""
+_SHARE_IF_NEAR = 0.35
+"""Two texts of more than `_SHORT_CHARS` that are near share at least this part of their n-grams: similarity .8 means that at most a fifth of
+the shingles differ, an edit costs five, so 100 shingles hold at most four edits and, between them, 43 whole 13-grams of 92."""
 _SHORT_CHARS = 64
-"""Below this length a near text may share no run of 16 characters; the share of its shingles that the benchmark knows decides."""
+"""Shorter texts are compared by their shingles."""
 _CANDIDATES = 8
 
 
@@ -66,6 +67,29 @@ class Match(NamedTuple):
         return f"{self.id} {self.kind}" + ("" if self.kind == "exact" else f" {self.share:.3f}")
 
 
+class _Index(NamedTuple):
+    """hashes [distinct], sorted; table: see `kernels.hash_table`; the texts that have hash h are owners[starts[h]:starts[h + 1]]."""
+
+    hashes: NDArray[np.uint64]
+    table: NDArray[np.int32]
+    starts: NDArray[np.int64]
+    owners: NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, sets: Sequence[NDArray[np.uint64]]) -> _Index:
+        hashes = np.concatenate([*sets, np.empty(0, np.uint64)])
+        owners = np.repeat(np.arange(len(sets), dtype=np.uint32), [len(one) for one in sets])
+        order = np.argsort(hashes, kind="stable")
+        distinct, starts = np.unique(hashes[order], return_index=True)
+        return cls(distinct, kernels.hash_table(distinct), np.append(starts, len(hashes)), owners[order])
+
+    def owners_of(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint32]:
+        """The owners of some hashes, with repeats."""
+        places = np.searchsorted(self.hashes, hashes)
+        known = places[places < len(self.hashes)][self.hashes[places[places < len(self.hashes)]] == hashes[places < len(self.hashes)]]
+        return np.concatenate([np.empty(0, np.uint32), *(self.owners[self.starts[place] : self.starts[place + 1]] for place in known)])
+
+
 class _Texts:
     """One side of the benchmark, its questions or its answers, with what they are found by."""
 
@@ -73,33 +97,22 @@ class _Texts:
         """`texts`: normalised text → question id."""
         self.exact = texts
         self.ids = list(texts.values())
-        self.normal = normal_texts(list(texts))
-        self._grams = _index([kernels.grams(text, gram_chars) for text in self])
-        self._shingles = _index([kernels.shingles(text) for text in self])
-        self.gram_bitmap, self.shingle_bitmap = _bitmap(self._grams[0]), _bitmap(self._shingles[0])
-
-    def __iter__(self) -> Iterable[NDArray[np.uint32]]:  # type: ignore[override]
-        codes, starts = self.normal
-        return (codes[start:end] for start, end in zip(starts, starts[1:], strict=False))
-
-    def __getitem__(self, number: int) -> NDArray[np.uint32]:
-        codes, starts = self.normal
-        return codes[starts[number] : starts[number + 1]]
+        codes, starts = normal_texts(list(texts))
+        self.codes = [codes[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+        self.grams = [np.unique(kernels.grams(text, gram_chars)) for text in self.codes]
+        self.shingles = [kernels.shingles(text) for text in self.codes]
+        self.by_gram, self.by_shingle = _Index.of(self.grams), _Index.of(self.shingles)
+        self.bitmap = _bitmap(self.by_gram.hashes)
+        self.num_grams = np.fromiter(map(len, self.grams), np.int64, len(texts))
+        lengths = np.fromiter(map(len, self.shingles), np.int64, len(texts))
+        self.flat = (np.concatenate([*self.shingles, np.empty(0, np.uint64)]), np.concatenate(([0], np.cumsum(lengths))))
 
     def candidates(self, grams: NDArray[np.uint64], shingles: NDArray[np.uint64]) -> list[int]:
         """The texts that share most with these, the most first; ties by number."""
         found: dict[int, None] = {}
-        for (hashes, owners), mine in (
-            (self._grams, np.unique(grams)),
-            (self._shingles, shingles if len(shingles) <= _SHORT_CHARS else ()),
-        ):
-            if not len(mine):
-                continue
-            low, high = np.searchsorted(hashes, mine, "left"), np.searchsorted(hashes, mine, "right")
-            hits = [owners[a:b] for a, b in zip(low, high, strict=True) if a < b]
-            if hits:
-                numbers, counts = np.unique(np.concatenate(hits), return_counts=True)
-                found |= dict.fromkeys(numbers[np.lexsort((numbers, -counts))][:_CANDIDATES].tolist())
+        for index, mine in ((self.by_gram, grams), (self.by_shingle, shingles if len(shingles) <= _SHORT_CHARS else shingles[:0])):
+            numbers, counts = np.unique(index.owners_of(mine), return_counts=True)
+            found |= dict.fromkeys(numbers[np.lexsort((numbers, -counts))][:_CANDIDATES].tolist())
         return list(found)
 
 
@@ -117,7 +130,7 @@ class Benchmark:
                 if len(text := normalize(reference)) >= settings.min_answer_chars:
                     said.setdefault(text, question.id)
         self._questions, self._answers = _Texts(asked, settings.gram_chars), _Texts(said, settings.gram_chars)
-        self._lines = _bitmap(np.array([kernels.line_hash(text) for text in self._questions], np.uint64))
+        self._lines = _bitmap(np.array([kernels.line_hash(text) for text in self._questions.codes], np.uint64), 1024)
 
     def __bool__(self) -> bool:
         return bool(self._questions.exact or self._answers.exact)
@@ -130,8 +143,10 @@ class Benchmark:
             owner = [number for number, record in enumerate(records) for turn in record.turns if turn.role == role]
             hits = np.zeros(len(texts), bool)
             codes, starts = normal_texts(texts)
+            settings = self._settings
             kernels.overlaps(
-                codes, starts, self._settings.gram_chars, _STEP, side.gram_bitmap, side.shingle_bitmap, _SHORT_CHARS, hits
+                codes, starts, settings.gram_chars, settings.min_grams, settings.min_containment, min(_SHARE_IF_NEAR, settings.min_containment),
+                _SHORT_CHARS, settings.min_similarity,                side.bitmap, side.by_gram, side.by_shingle, side.num_grams, side.flat, hits,
             )  # fmt: skip
             if side is self._questions:
                 kernels.line_hits(*kernels.code_points(texts), normal_table(), self._lines, hits)
@@ -162,33 +177,23 @@ class Benchmark:
         if len(text) < min_chars:
             return None
         codes = kernels.code_points([text])[0]
-        grams, mine = kernels.grams(codes, settings.gram_chars), kernels.shingles(codes)
+        grams, mine = np.unique(kernels.grams(codes, settings.gram_chars)), kernels.shingles(codes)
         for number in side.candidates(grams, mine):
-            other = side[number]
+            other, theirs = side.codes[number], side.grams[number]
             if len(other) < min_chars:
                 continue
-            theirs = np.unique(kernels.grams(other, settings.gram_chars))
-            own = np.unique(grams)
-            shorter = min(len(own), len(theirs)) if both_ways else len(theirs)
-            if min(len(grams), len(other) - settings.gram_chars + 1) >= settings.min_grams:
-                share = len(np.intersect1d(own, theirs, assume_unique=True)) / shorter
+            if min(len(text), len(other)) - settings.gram_chars + 1 >= settings.min_grams:
+                shorter = min(len(grams), len(theirs)) if both_ways else len(theirs)
+                share = len(np.intersect1d(grams, theirs, assume_unique=True)) / shorter
                 if share >= settings.min_containment:
                     return Match(side.ids[number], "contained", share)
-            if (similarity := kernels.jaccard(mine, kernels.shingles(other))) >= settings.min_similarity:
+            if (similarity := kernels.jaccard(mine, side.shingles[number])) >= settings.min_similarity:
                 return Match(side.ids[number], "near", similarity)
         return None
 
 
-def _index(sets: Sequence[NDArray[np.uint64]]) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-    """(hashes, number of the set of each), sorted."""
-    hashes = np.concatenate([*sets, np.empty(0, np.uint64)])
-    owners = np.repeat(np.arange(len(sets), dtype=np.uint32), [len(one) for one in sets])
-    order = np.argsort(hashes, kind="stable")
-    return hashes[order], owners[order]
-
-
-def _bitmap(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """A bit for each hash, in a map of 16 times as many bits or more (one chance hit in 16 looks)."""
-    bitmap = np.zeros(1 << max(6, int(np.ceil(np.log2(16 * max(1, len(hashes))))) - 6), np.uint64)
+def _bitmap(hashes: NDArray[np.uint64], spread: int = 16) -> NDArray[np.uint64]:
+    """A bit for each hash, in a map of `spread` times as many bits or more (one chance hit in so many looks)."""
+    bitmap = np.zeros(1 << (max(6, int(np.ceil(np.log2(spread * max(1, len(hashes)))))) - 6), np.uint64)
     kernels.fill(bitmap, hashes)
     return bitmap

@@ -34,6 +34,10 @@ try:
     from medchatzh.curate.rules.script import JUNK
 except ImportError:
     JUNK = "\ufffd"
+try:
+    from medchatzh.curate.boilerplate import SUBSTANCE
+except ImportError:
+    SUBSTANCE = "药"
 import inspect as _inspect
 
 if "kinds" not in _inspect.signature(mask_dialogue).parameters:
@@ -56,7 +60,7 @@ class Cleaner:
         self._repairs = [tuple(map(_characters, SIGNS[name])) for name in config.repairs if name in SIGNS]
         groups = [(group, False) for rule in self._rules for group in rule.groups]
         self._signs = Signs(groups + [(group, True) for repair_groups in self._repairs for group in repair_groups])
-        self._classes = class_table(JUNK)
+        self._classes = class_table(JUNK, SUBSTANCE)
         self._settings: dict[tuple[str, str], PoolRules] = {}
 
     def __call__(self, records: Sequence[Dialogue]) -> list[Dialogue | Reject]:
@@ -89,7 +93,7 @@ class Cleaner:
         return Case(record, record.question, answer, self.settings(record), self._config.personal_kinds, self._boilerplate)
 
     def _features(self, records: Sequence[Dialogue]) -> Features:
-        return features(records, self._signs, self._classes)
+        return features(records, self._signs, self._classes, self._config.personal_kinds)
 
     def _to_repair(self, found: Features) -> Iterator[int]:
         """The records in one of whose turns all groups of signs of some repair stand."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
+from medchatzh.curate.privacy.gate import opened
 from medchatzh.curate.traits import Traits, traits
 from medchatzh.records import Dialogue, normalize
 
@@ -107,8 +108,10 @@ class Features(NamedTuple):
     longest_answer: NDArray[np.int64]
     """Its characters without white space at the ends."""
     counts: dict[str, NDArray[np.int64]]
-    """Characters of a class (hanzi, letters, junk) in a part (question: the first, user, answer, all): `hanzi_answer`, `junk_all` …"""
+    """Characters of a class (hanzi, letters, junk, substance) in a part (question: the first, user, answer, all): `hanzi_answer`, `junk_all` …"""
     traits: Traits
+    personal: Mask
+    """Some turn can hold personal data."""
     bits: NDArray[np.uint64]
     """Groups of signs found in any turn."""
     turn_bits: NDArray[np.uint64]
@@ -133,20 +136,20 @@ class Features(NamedTuple):
         return Features(**{name: whole[name] if name in whole else getattr(self, name)[rows] for name in self._fields})
 
 
-_CLASSES = ("hanzi", "letters", "junk", "space")
+_CLASSES = ("hanzi", "letters", "junk", "substance", "space")
 
 
-def class_table(junk: str) -> NDArray[np.uint8]:
+def class_table(junk: str, substance: str) -> NDArray[np.uint8]:
     """Code point → its classes, a bit each."""
     table = np.zeros(kernels.PLANES, np.uint8)
     letters = [code for code in range(kernels.PLANES) if chr(code).isalpha()]
     spaces = [code for code in range(kernels.PLANES) if chr(code).isspace()]
-    for number, codes in enumerate((range(0x3400, 0xA000), letters, sorted(map(ord, junk)), spaces)):
+    for number, codes in enumerate((range(0x3400, 0xA000), letters, sorted(map(ord, junk)), sorted(map(ord, substance)), spaces)):
         table[list(codes)] |= np.uint8(1 << number)
     return table
 
 
-def features(records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint8]) -> Features:
+def features(records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint8], personal_kinds: tuple[str, ...]) -> Features:
     """One pass over all characters of the records."""
     turns = [turn for record in records for turn in record.turns]
     codes, text_starts = kernels.code_points([turn.content for turn in turns])
@@ -179,8 +182,9 @@ def features(records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint
         user_chars=summed(lengths, "user"),
         answer_chars=summed(lengths, "answer"),
         longest_answer=longest,
-        counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:3]) for part in parts},
+        counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:-1]) for part in parts},
         traits=traits(codes, text_starts, owner, roles == 2, first_user),
+        personal=np.bincount(owner[opened((codes, text_starts), personal_kinds)], minlength=len(records)) > 0,
         bits=record_bits,
         turn_bits=bits,
         owner=owner,

@@ -43,7 +43,7 @@ def mixed(value: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign_starts, sign_bits, bits, counts, trimmed):  # type: ignore[no-untyped-def]
-    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 4] (characters of each class of `classes`; the last is white
+    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 5] (characters of each class of `classes`; the last is white
     space) and trimmed [T] (characters without white space at the ends).
 
     Single characters are found by `marks`; longer signs, folded, by a table of their first two characters (`first`, `following`: chains).
@@ -59,9 +59,9 @@ def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign
             kinds = classes[code]
             seen |= marks[code]
             if kinds:
-                for kind in range(4):
+                for kind in range(5):
                     counts[text, kind] += (kinds >> kind) & 1
-            if not kinds & 8:
+            if not kinds & 16:
                 first_seen = min(first_seen, place)
                 last_seen = place
             folded = fold[code]
@@ -190,28 +190,89 @@ def fill(bitmap, hashes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def overlaps(codes, starts, width, step, bitmap, short_bitmap, short_chars, found):  # type: ignore[no-untyped-def]
-    """Mark texts [T] that share an n-gram with the bitmap, or, if short, most of their shingles with the other bitmap.
+def hash_table(hashes):  # type: ignore[no-untyped-def]
+    """Open addressing: place [size] → position in `hashes` (distinct), or -1; the size is a power of two, at most half filled."""
+    size = 64
+    while size < 2 * hashes.size:
+        size *= 2
+    table = np.full(size, -1, np.int32)
+    mask = np.uint64(size - 1)
+    for number in range(hashes.size):
+        place = hashes[number] & mask
+        while table[place] >= 0:
+            place = (place + np.uint64(1)) & mask
+        table[place] = number
+    return table
 
-    Every `step`-th n-gram is looked up, so `step - 1` more characters must be shared to be sure to be seen.
+
+@njit(cache=True, nogil=True, inline="always")
+def _position(value, hashes, table):  # type: ignore[no-untyped-def]
+    mask = np.uint64(table.size - 1)
+    place = value & mask
+    while table[place] >= 0:
+        if hashes[table[place]] == value:
+            return table[place]
+        place = (place + np.uint64(1)) & mask
+    return np.int32(-1)
+
+
+@njit(cache=True, nogil=True)
+def overlaps(codes, starts, width, min_grams, min_containment, near_share, short_chars, min_similarity, bitmap, gram_index, shingle_index, num_grams, texts, found):  # type: ignore[no-untyped-def]
+    """Mark texts [T] that share enough with one text of an index (see `benchmark.py` for why this is enough).
+
+    gram_index and shingle_index are (hashes, table, owner_starts, owners); num_grams [texts of the index]; texts is the (hashes, starts) of their
+    shingles. Long texts: n-grams shared with one owner, as a share of the shorter's. Short ones: exact similarity with the owners of the
+    rarest shingles, so many that a similar text must share one.
     """
-    mask, short_mask = np.uint64(bitmap.size * 64 - 1), np.uint64(short_bitmap.size * 64 - 1)
+    hashes, table, owner_starts, owners = gram_index
+    short_hashes, short_table, short_starts, short_owners = shingle_index
+    flat, flat_starts = texts
+    shared = np.zeros(num_grams.size, np.int32)
+    touched = np.empty(num_grams.size, np.int32)
+    mask = np.uint64(bitmap.size * 64 - 1)
     for text in range(starts.size - 1):
         begin, end = starts[text], starts[text + 1]
-        if end - begin <= short_chars and end > begin:
-            length = min(SHINGLE_CHARS, end - begin)
-            hits = 0
-            for place in range(begin, end - length + 1):
-                bit = shingle(codes, place, length) & short_mask
-                hits += (short_bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1)
-            if hits >= 0.75 * (end - begin - length + 1):
-                found[text] = True
+        num_touched = 0
+        for place in range(begin, end - width + 1):
+            value = shingle(codes, place, width)
+            bit = value & mask
+            if not (bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
                 continue
-        for place in range(begin, end - width + 1, step):
-            bit = shingle(codes, place, width) & mask
-            if (bitmap[bit >> np.uint64(6)] >> (bit & np.uint64(63))) & np.uint64(1):
-                found[text] = True
-                break
+            position = _position(value, hashes, table)
+            if position < 0:
+                continue
+            for entry in range(owner_starts[position], owner_starts[position + 1]):
+                owner = owners[entry]
+                if not shared[owner]:
+                    touched[num_touched] = owner
+                    num_touched += 1
+                shared[owner] += 1
+        own = end - begin - width + 1
+        for number in range(num_touched):
+            owner = touched[number]
+            shorter, longer = min(own, num_grams[owner]), max(own, num_grams[owner])
+            if shorter >= min_grams and shared[owner] >= near_share * shorter:
+                # a text that repeats itself has fewer different n-grams than n-grams, hence the tenth less
+                if shared[owner] >= 0.9 * min_containment * shorter or shorter >= 0.75 * longer:
+                    found[text] = True
+            shared[owner] = 0
+        if found[text] or not begin < end <= begin + short_chars:
+            continue
+        mine = shingles(codes[begin:end])
+        commons = np.empty(mine.size, np.int64)
+        for number in range(mine.size):
+            position = _position(mine[number], short_hashes, short_table)
+            commons[number] = short_starts[position + 1] - short_starts[position] if position >= 0 else 0
+        order = np.argsort(commons)
+        for number in range(int(mine.size * (1 - min_similarity)) + 1):
+            position = _position(mine[order[number]], short_hashes, short_table)
+            if position < 0 or found[text]:
+                continue
+            for entry in range(short_starts[position], short_starts[position + 1]):
+                owner = short_owners[entry]
+                if jaccard(mine, flat[flat_starts[owner] : flat_starts[owner + 1]]) >= min_similarity:
+                    found[text] = True
+                    break
 
 
 @njit(cache=True, nogil=True)
