@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RECIPE := recipes/quickstart.toml
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench bench-peers bench-curation bench-scale docs clean
 .DEFAULT_GOAL := demo
 
 # torch first and alone: its pin must not be replaced by a newer build with CUDA.
@@ -33,8 +33,27 @@ check: .venv/ready ## lint, types, import contracts, generated docs
 bench: .venv/ready ## speed and memory of the stages
 	$(BIN)/python benchmarks/stages.py
 
+bench-peers: .bench/ready ## datatrove and Data-Juicer, each in an environment of its own
+
+# torch first here too: data-juicer asks for it, and would get a build with CUDA.
+.bench/ready:
+	for peer in datatrove data-juicer; do $(PYTHON) -m venv .bench/$$peer; done
+	.bench/datatrove/bin/pip install --quiet 'datatrove[processing,io]==0.10.1'
+	.bench/data-juicer/bin/pip install --quiet torch==2.13.0
+	.bench/data-juicer/bin/pip install --quiet py-data-juicer==1.6.1 aiohttp
+	touch $@
+
+bench-curation: .venv/ready .bench/ready ## curation against peers, and the planted faults it finds: DATA=folder of raw data
+	test -e runs/bench/corpus || $(BIN)/python benchmarks/curation/corpus.py --data $(DATA) --out runs/bench/corpus
+	$(BIN)/python benchmarks/curation/compare.py runs/bench/corpus
+	$(BIN)/medchatzh curate benchmarks/curation/full.toml --set data.root=$(CURDIR)/runs/bench/corpus --runs runs/bench
+	$(BIN)/python benchmarks/curation/quality.py runs/bench/corpus runs/bench/full/curate-*
+
+bench-scale: .venv/ready ## 10^5 to 10.5 million records: DATA=folder of raw data WORK=folder with 60 GB free
+	$(BIN)/python benchmarks/curation/scale.py --data $(DATA) --work $(WORK)
+
 docs: .venv/ready ## what is generated: the command-line reference
 	$(BIN)/python docs/make_cli.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .bench runs

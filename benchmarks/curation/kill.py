@@ -1,0 +1,168 @@
+"""kill -9 at random moments of ingest, curate and report, then the same commands again: must the outputs and the report be the same?
+
+    python benchmarks/curation/kill.py CORPUS --work FOLDER [--times 20] [--workers 2] [--seed 1]
+
+Every other time all processes are killed, else one worker. Then all commands run again, to the end. Compared with an undisturbed run:
+SHA-256 of every file of the three folders, manifests but for their seconds. Also watched: no finished shard is made again, and at the
+kill no more shards were under way than there are workers. Exit status 1 where anything differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from compare import HERE
+from measure import family
+
+RECIPE = HERE / "full.toml"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--recipe", type=Path, default=RECIPE)
+    options = parser.parse_args()
+    chance = random.Random(options.seed)
+    wanted: dict[str, str] = {}
+    for name in ("warm", "undisturbed"):
+        commands = sequence(options, options.work / name)
+        started = time.perf_counter()
+        subprocess.run(["sh", "-c", commands], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wall_s = time.perf_counter() - started
+        wanted = digests(options.work / name)
+        shutil.rmtree(options.work / name)
+    print(f"undisturbed: {wall_s:.1f} s, {len(wanted)} files\n")
+    print("| killed after s | who | in | shards lost | finished ones done again | same |\n|---|---|---|---|---|---|")
+    stages: Counter[str] = Counter()
+    num_bad = 0
+    for number in range(options.times):
+        # One moment in each of `times` equal parts of the run, so that they spread over all stages.
+        moment = wall_s * (number + chance.random()) / options.times
+        runs = options.work / f"killed-{number}"
+        shutil.rmtree(runs, ignore_errors=True)
+        stage, who, lost = kill_one(sequence(options, runs), runs, moment, chance, single=number % 2 == 1)
+        redone = resume(sequence(options, runs), runs)
+        found = digests(runs)
+        different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        is_good = not different and not redone and lost <= options.workers
+        stages[stage] += 1
+        num_bad += not is_good
+        told = ", ".join(different[:5]) or "yes"
+        print(f"| {moment:.2f} | {who} | {stage} | {lost} | {len(redone)} | {told} |", flush=True)
+        if is_good:
+            shutil.rmtree(runs)
+    print(f"\n{options.times - num_bad} of {options.times} resumed runs are the same; killed in: {dict(stages)}")
+    sys.exit(num_bad > 0)
+
+
+def sequence(options: argparse.Namespace, runs: Path) -> str:
+    """ingest, curate, report as one line of shell."""
+    base = [str(options.recipe), "--set", f"data.root={options.corpus.resolve()}", "--workers", str(options.workers), "--runs", str(runs)]
+
+    def command(stage: str, *more: str) -> str:
+        return shlex.join([sys.executable, "-m", "medchatzh", stage, *base, *more])
+
+    name = f"{shlex.quote(str(runs))}/{options.recipe.stem}"
+    given = f"--input ingest=$(echo {name}/ingest-????????????) --input curate=$(echo {name}/curate-????????????)"
+    out = f"{shlex.quote(str(runs))}/report"
+    return f"{command('ingest')} && {command('curate')} && (test -e {out} || {command('report')} {given} --out {out})"
+
+
+def kill_one(commands: str, runs: Path, moment: float, chance: random.Random, *, single: bool) -> tuple[str, str, int]:
+    """Start, kill at the moment (all processes, or one worker), wait for the end. (stage, who, shards under way)."""
+    process = subprocess.Popen(["sh", "-c", commands], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(moment)
+    stage = where(runs)
+    workers = [found for found in family(process.pid) if single and _is_worker(found)]
+    lost = len(under_way(runs))
+    if workers:
+        os.kill(chance.choice(workers), signal.SIGKILL)
+        process.wait(600)
+        return stage, "a worker", lost
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return stage, "all", lost
+
+
+def _is_worker(process: int) -> bool:
+    try:
+        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def where(runs: Path) -> str:
+    """The stage that is at work."""
+    found = [path.name.partition("-")[0].removesuffix(".partial") for path in runs.glob("*/*.partial")]
+    found += [path.name.removesuffix(".partial") for path in runs.glob("*.partial")]
+    return found[0] if found else "between stages"
+
+
+def finished(runs: Path) -> dict[Path, int]:
+    """Finished shards and when they were."""
+    found = {}
+    for path in runs.glob("*/*.partial/scratch/*/*/facts.json"):
+        if path.parent.name.isdecimal():
+            try:
+                found[path] = path.stat().st_mtime_ns
+            except OSError:
+                continue
+    return found
+
+
+def under_way(runs: Path) -> list[Path]:
+    return [path for path in runs.glob("*/*.partial/scratch/*/*.*") if path.is_dir()]
+
+
+def resume(commands: str, runs: Path) -> set[Path]:
+    """Run to the end; the shards that were finished before and were made again."""
+    before = finished(runs)
+    redone = set()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(["sh", "-c", commands], stdout=subprocess.DEVNULL, stderr=log)
+        while process.poll() is None:
+            now = finished(runs)
+            redone |= {path for path, when in before.items() if path in now and now[path] != when}
+            time.sleep(0.02)
+        if process.returncode:
+            log.seek(0)
+            raise SystemExit(f"{runs}: the run after the kill failed:\n{log.read().decode(errors='replace')[-2000:]}")
+    return redone
+
+
+def digests(runs: Path) -> dict[str, str]:
+    """File below `runs` → SHA-256. Manifests without their seconds, and without what a stage run alone takes from its inputs' seconds."""
+    found = {}
+    for path in sorted(runs.rglob("*")):
+        name = path.relative_to(runs).as_posix()
+        if not path.is_file() or path.name.startswith("."):
+            continue
+        data = path.read_bytes()
+        if path.name == "manifest.json":
+            manifest = json.loads(data)
+            dropped = ("seconds", "inputs", "fingerprint") if path.parent.name == "report" else ("seconds",)
+            manifest = {key: value for key, value in manifest.items() if key not in dropped}
+            data = json.dumps(manifest, sort_keys=True).encode()
+        found[name] = hashlib.sha256(data).hexdigest()
+    return found
+
+
+if __name__ == "__main__":
+    main()
