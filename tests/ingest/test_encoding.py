@@ -37,10 +37,48 @@ def test_text_survives_in_either_encoding(text: str) -> None:
 
 
 def test_declared_encoding_goes_before_gb18030_but_not_before_valid_utf8() -> None:
-    big5 = "高血壓患者應低鹽飲食".encode("big5") * 5
-    assert detect(big5) == "gb18030"
-    assert decode(big5, "big5")[0].startswith("高血壓患者")
+    rare = "鱻龘麤靐".encode("big5hkscs", "ignore") * 5
+    assert detect(rare) == "gb18030"
+    assert detect(rare, "big5") == "big5"
     assert detect(TEXT.encode(), "big5") == "utf-8"
+
+
+def test_traditional_text_in_big5_is_told_and_in_gbk_stays_gbk() -> None:
+    text = "高血壓患者應低鹽飲食，規律服藥。"
+    assert decode(text.encode("big5") * 5)[0] == text * 5
+    assert decode(text.encode("gbk") * 5)[0] == text * 5
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"),
+    [("高血圧の患者さんは塩分を控えた食事を", "shift_jis"), ("고혈압 환자는 저염식을 해야 합니다", "euc_kr"), ("éàèùçâêîôû", "latin-1")],
+)
+def test_text_in_no_chinese_encoding_is_set_aside(text: str, codec: str) -> None:
+    with pytest.raises(Unreadable, match="declare the source's encoding") as caught:
+        detect(text.encode(codec) * 50)
+    assert caught.value.reason == "wrong_encoding"
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", [TEXT + "\n", '{"question": "胃痛", "answer": "规律饮食"}\n' * 3, "plain ASCII\n"])
+def test_utf16_without_a_mark_is_told_by_its_nul_bytes(codec: str, text: str) -> None:
+    assert decode(text.encode(codec)) == (text, codec, 0)
+
+
+def test_a_stray_nul_byte_does_not_make_a_file_utf16() -> None:
+    assert detect(b'{"question": "pla\0in"}\n' * 50) == "utf-8"
+    assert detect((TEXT + "\0\n").encode()) == "utf-8"
+
+
+@pytest.mark.parametrize(
+    ("start", "remedy"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"), (bytes.fromhex("d0cf11e0a1b11ae1"), "without a password"),
+     (b"%PDF-1.4\n", "PDF"), (b"Rar!\x1a\x07", "zip"), (b"7z\xbc\xaf\x27\x1c", "zip")],
+)  # fmt: skip
+def test_files_that_are_no_text_say_what_they_are(start: bytes, remedy: str) -> None:
+    with pytest.raises(Unreadable, match=remedy) as caught:
+        detect(start + bytes(40))
+    assert caught.value.reason == "not_text"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def ingest(root: Path, out: Path, *sources: Source) -> Result:
     out.mkdir()
     config = Config(sources=sources)
     result = run(config, {}, out, Context(), files=raw_files(config, root))
-    num_lines = {path.name: len(list(path.open())) for path in out.iterdir()}
+    num_lines = {path.name: len(list(path.open())) for path in out.iterdir() if path.is_file()}
     assert set(num_lines) == {"dialogues.jsonl", "books.jsonl", "preferences.jsonl", "questions.jsonl", "rejects.jsonl"}
     assert num_lines.pop("rejects.jsonl") == sum(result.dropped.values())
     assert sum(num_lines.values()) == result.num_out
@@ -65,7 +65,7 @@ def test_limit_counts_kept_records(tmp_path: Path) -> None:
 def test_two_runs_write_the_same_bytes(tmp_path: Path, samples: Path) -> None:
     for out in ("one", "two"):
         ingest(samples, tmp_path / out, Source(name="m", path="medical/*"), Source(name="r", path="preference/*"))
-    for path in (tmp_path / "one").iterdir():
+    for path in (tmp_path / "one").glob("*.jsonl"):
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
@@ -194,8 +194,8 @@ def test_files_go_to_the_sources_whose_glob_finds_them(tmp_path: Path) -> None:
         ({"name": "a b"}, "a name has no spaces"),
         ({"limit": -1}, "write 0 for all"),
         ({"encoding": "gb2313"}, "unknown encoding 'gb2313'"),
-        ({"format": "csv"}, "needs columns"),
-        ({"columns": {"question": "q"}}, "columns are read by the formats csv, tsv, jsonl"),
+        ({"format": "csv", "columns": {"question": "q"}}, "columns names question; write columns"),
+        ({"format": "alpaca", "columns": {"question": "q", "answer": "a"}}, "columns are read by the formats auto, csv, tsv, json"),
         ({"format": "csv", "columns": {"frage": "q"}}, "columns.frage: known here: question, answer"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Raw files → parts: a plain file is one part, an archive one part a member, opened in a fixed order and one at a time."""
+"""Raw files → parts: a plain file is one part, an archive one part a member, a workbook one a sheet, in a fixed order, one at a time."""
 
 from __future__ import annotations
 
@@ -12,28 +12,50 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, NoReturn, TextIO, cast
 
+from medchatzh.ingest import tables
 from medchatzh.ingest.encoding import ERRORS, SAMPLE_BYTES, detect
 
-CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
-"""What the standard library raises on a cut or damaged archive. bz2 and gzip raise OSError, which may be `is_of_machine` too."""
+CORRUPT = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, NotImplementedError, tables.Damaged)
+"""What is raised on a cut or damaged archive. bz2 and gzip raise OSError, which may be `is_of_machine` too."""
 
+MAX_DEPTH = 3
+"""Archives inside archives are opened so deep (a repository's zip of zips has depth 2); a bomb of zips in zips is not."""
+_ZIP = b"PK\x03\x04"
 _UNPACKERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
 
 
 class Part:
-    """One readable file: plain, unpacked, or a member of an archive. `name` is `path` or `path!member`."""
+    """One readable file: plain, unpacked, or a member of an archive. `name` is `path` or `path!member`.
 
-    def __init__(self, name: str, opener: Callable[[], BinaryIO], declared: str = "") -> None:
+    With a `span` (start, end) in bytes only those are read, but encoding and format are told from the start of the whole file.
+    """
+
+    def __init__(self, name: str, opener: Callable[[], BinaryIO], declared: str = "", span: tuple[int, int] | None = None) -> None:
         self.name = name
-        self.open = opener
         self.formats: set[str] = set()
         """Names of the formats found in it, filled by the readers."""
+        self._opener = opener
         self._declared = declared
+        self._span = span
+
+    @classmethod
+    def of_plain(cls, name: str, path: Path, declared: str = "", span: tuple[int, int] | None = None) -> Part:
+        return cls(name, partial(_open_plain, path), declared, span)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a file as it lies on the disk."""
+        return isinstance(self._opener, partial) and self._opener.func is _open_plain and not self.is_member
+
+    def open(self) -> BinaryIO:
+        file = self._opener()
+        return cast(BinaryIO, io.BufferedReader(_Span(file, *self._span), 1 << 16)) if self._span else file
 
     @property
     def is_member(self) -> bool:
@@ -46,7 +68,7 @@ class Part:
     @cached_property
     def sample(self) -> bytes:
         """The first 256 KiB, or what of them can be unpacked. Raises one of CORRUPT where that is nothing."""
-        with self.open() as file:
+        with self._opener() as file:
             data, damage = _read(file)
         if damage and not data.strip():
             raise damage
@@ -57,7 +79,7 @@ class Part:
         """Codec name, told by the first bytes that are not all ASCII. Raises `encoding.Unreadable`."""
         if not (self.sample.isascii() and len(self.sample) == SAMPLE_BYTES):
             return detect(self.sample, self._declared)
-        with self.open() as file:
+        with self._opener() as file:
             while (data := _read(file)[0]) and data.isascii():
                 pass
         return detect(data or self.sample, self._declared)
@@ -70,6 +92,27 @@ class Part:
     def text(self) -> TextIO:
         """The decoded text; lines end with `\\n` alone, undecodable bytes are `encoding.BAD`."""
         return io.TextIOWrapper(self.open(), encoding=self.encoding, errors=ERRORS, newline="\n")
+
+
+class _Span(io.RawIOBase):
+    """Some bytes of a file as a file."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        file.seek(start)
+        self._file = file
+        self._left = end - start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = self._file.readinto(memoryview(buffer)[: self._left])  # type: ignore[attr-defined]
+        self._left -= size
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def is_of_machine(error: Exception) -> bool:
@@ -93,32 +136,71 @@ def _read(file: BinaryIO) -> tuple[bytes, Exception | None]:
     return b"".join(chunks), damage
 
 
-def parts(name: str, path: Path, declared: str = "") -> Iterator[Part]:
-    """The parts of a file, told by content: zip members by name, tar members in archive order, else the (unpacked) file.
+def parts(name: str, path: Path, declared: str = "", depth: int = 1) -> Generator[Part]:
+    """The parts of a file, told by content: zip members by name, tar members in archive order, sheets, else the (unpacked) file.
 
     A part must be read before the next is asked for. Raises one of CORRUPT where an archive is cut.
     """
     with path.open("rb") as file:
         start = file.read(6)
-    if start.startswith(b"PK\x03\x04"):
-        yield from _zip_members(name, path, declared)
-        return
-    opener = next((opener for magic, opener in _UNPACKERS if start.startswith(magic)), _open_plain)
-    with opener(path) as file:
-        is_tar = file.read(512)[257:262] == b"ustar"
-    if is_tar:
-        yield from _tar_members(name, path, declared)
+    if start.startswith(tables.PARQUET):
+        yield Part(name, partial(tables.open_parquet, path), "utf-8")
+    elif start.startswith(_ZIP) and _is_workbook(path):
+        for sheet in tables.sheet_names(path):
+            yield Part(f"{name}!{sheet}", partial(tables.open_sheet, path, sheet), "utf-8")
+    elif start.startswith(_ZIP):
+        yield from _zip_members(name, path, declared, depth)
     else:
-        yield Part(name, partial(opener, path), declared)
+        opener = next((opener for magic, opener in _UNPACKERS if start.startswith(magic)), _open_plain)
+        with opener(path) as file:
+            is_tar = file.read(512)[257:262] == b"ustar"
+        if is_tar:
+            yield from _tar_members(name, path, declared, depth)
+        else:
+            yield Part(name, partial(opener, path), declared)
 
 
-def _zip_members(name: str, path: Path, declared: str) -> Iterator[Part]:
+def _is_workbook(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return "xl/workbook.xml" in archive.NameToInfo
+
+
+def _zip_members(name: str, path: Path, declared: str, depth: int) -> Iterator[Part]:
     with zipfile.ZipFile(path) as archive:
         # A list, for a zip may hold several members of one name.
         named = [(_zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
         for inner, info in sorted(named, key=lambda pair: pair[0]):
-            if not _is_system_file(inner):
-                yield Part(f"{name}!{inner}", partial(_open_member, archive, info), declared)
+            if _is_system_file(inner):
+                continue
+            opener = partial(_open_member, archive, info)
+            if depth < MAX_DEPTH and _is_packed(opener):
+                yield from _packed_member(f"{name}!{inner}", opener, declared, depth)
+            else:
+                yield Part(f"{name}!{inner}", opener, declared)
+
+
+def _is_packed(opener: Callable[[], BinaryIO]) -> bool:
+    with suppress(*CORRUPT), opener() as file:
+        return file.read(6).startswith((_ZIP, tables.PARQUET, *(magic for magic, _ in _UNPACKERS)))
+    return False
+
+
+def _packed_member(name: str, opener: Callable[[], BinaryIO], declared: str, depth: int) -> Iterator[Part]:
+    """The parts of an archive or table inside an archive; where it is damaged, one part that cannot be opened: its neighbours can."""
+    with tempfile.NamedTemporaryFile() as spool:
+        try:
+            with opener() as stream:
+                shutil.copyfileobj(stream, spool)
+            spool.flush()
+            yield from parts(name, Path(spool.name), declared, depth + 1)
+        except CORRUPT as error:
+            if is_of_machine(error):
+                raise
+            yield Part(name, partial(_fail, error))
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
 
 
 def _open_plain(path: Path) -> BinaryIO:
@@ -145,7 +227,7 @@ def _zip_name(info: zipfile.ZipInfo) -> str:
     return info.filename
 
 
-def _tar_members(name: str, path: Path, declared: str) -> Iterator[Part]:
+def _tar_members(name: str, path: Path, declared: str, depth: int) -> Iterator[Part]:
     """Streams, since seeking back in a compressed tar unpacks it anew; a member is spooled to disk, to be read twice."""
     with tarfile.open(path, "r|*", encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
@@ -156,7 +238,11 @@ def _tar_members(name: str, path: Path, declared: str) -> Iterator[Part]:
             with tempfile.NamedTemporaryFile() as spool:
                 shutil.copyfileobj(stream, spool)
                 spool.flush()
-                yield Part(f"{name}!{inner}", partial(_open_plain, Path(spool.name)), declared)
+                opener = partial(_open_plain, Path(spool.name))
+                if depth < MAX_DEPTH and _is_packed(opener):
+                    yield from _packed_member(f"{name}!{inner}", opener, declared, depth)
+                else:
+                    yield Part(f"{name}!{inner}", opener, declared)
 
 
 def _tar_name(name: str) -> str:

@@ -19,7 +19,13 @@ from medchatzh.ingest.encoding import BAD
 MAX_ROW_LINES = 200
 """A quoted CSV field may span so many lines; beyond, its quote is taken for a stray one, so that it swallows no further rows."""
 
+MAX_RECORD_CHARS = 1 << 26
+"""An element of an array that has not ended after so many characters is broken, so that a stray bracket does not load the whole file."""
+
 _CHUNK_CHARS = 1 << 20
+_NUM_LINES = 50
+"""By so many lines a file is told."""
+_LONG_LINE_CHARS = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n,]*")
 _OBJECT = re.compile(r"\{")
 _JSON_START = re.compile(r'\s*(?:\[\s*[\[{"\]]|\{\s*["}])')
@@ -48,9 +54,35 @@ def is_json(head: str) -> bool:
     return bool(_JSON_START.match(head)) or any(isinstance(value, dict) for value in _parsable_lines(head))
 
 
+def is_lines(head: str) -> bool:
+    """Whether a JSON file that begins with `head` holds a value a line: its first line is whole, or, that one being cut, most others are.
+
+    A first line longer than `head` counts as one, too.
+    """
+    lines = _first_lines(head)
+    if "\n" not in head and len(head) >= _LONG_LINE_CHARS:
+        return head.startswith("{") and not _is_whole(head)
+    if not lines or lines[0].strip() == "[":
+        return False
+    values = [_parsed(line) for line in lines]
+    return isinstance(values[0], dict) or (len(lines) > 1 and sum(value is not None for value in values) > len(lines) // 2)
+
+
+def _parsed(line: str) -> Any:
+    """The object or list that a line is, if it does not stand inside a pretty-printed value, else None."""
+    value = next(_parsable_lines(line), None) if line.startswith(("{", "[")) else None
+    return value if isinstance(value, (dict, list)) else None
+
+
+def _is_whole(line: str) -> bool:
+    with suppress(ValueError, RecursionError):
+        return bool(_decode_element(line))
+    return False
+
+
 def first_value(head: str) -> Any:
     """The first JSON value of a file (of its array, where it is one); None where `head` holds none whole."""
-    if not _spans_lines(head):
+    if is_lines(head):
         return next(_parsable_lines(head), None)
     return next((value for _, value in _array_rows(_Window.of(head), lambda value: False) if not isinstance(value, Broken)), None)
 
@@ -60,27 +92,16 @@ def json_rows(stream: TextIO, head: str, accept: Callable[[Any], bool]) -> Itera
 
     `accept` tells a record from a part of one, to find the next record after a break.
     """
-    is_lines = not _spans_lines(head) and any(isinstance(value, dict) and value for value in _parsable_lines(head))
-    return _line_rows(stream) if is_lines else _array_rows(_Window(stream), accept)
+    return _line_rows(stream) if is_lines(head) else _array_rows(_Window(stream), accept)
 
 
-def _spans_lines(head: str) -> bool:
-    """Whether the file is an array, or its first value goes on after its first line (where lines within may parse by themselves)."""
-    start = len(head) - len(head.lstrip())
-    line_end = head.find("\n", start)
-    if head.startswith("[", start) or line_end < 0:
-        return head.startswith("[", start)
-    try:
-        end = _decode_element(head, start)[1]
-    except json.JSONDecodeError as error:
-        end = error.pos
-    except (ValueError, RecursionError):
-        return False
-    return end > line_end
+def _first_lines(head: str) -> list[str]:
+    """The first lines that are not blank."""
+    return list(islice((line for line in head.split("\n") if line.strip()), _NUM_LINES))
 
 
 def _parsable_lines(head: str) -> Iterator[Any]:
-    for line in head.split("\n")[:50]:
+    for line in _first_lines(head):
         try:
             yield _decode_line(line)
         except _UNDECODED:
@@ -167,6 +188,8 @@ class _Window:
             try:
                 return _decode_element(self.buffer, self.position)
             except json.JSONDecodeError as error:
+                if len(self.buffer) - self.position > MAX_RECORD_CHARS:
+                    raise json.JSONDecodeError(f"no end within {MAX_RECORD_CHARS} characters", self.buffer, self.position) from None
                 at_end = error.pos >= len(self.buffer) - 8 or error.msg.startswith("Unterminated string")
                 if not (at_end and self.fill()):
                     raise

@@ -37,6 +37,13 @@ def text_of(value: Any, field: str) -> str:
     raise Unusable("unknown_format", f"{field} is a {type(value).__name__}, not text")
 
 
+def first_text(value: Any, field: str) -> str:
+    """The first text of a list of texts, or of lists of them; '' where none has any."""
+    if isinstance(value, list) and not any(isinstance(item, dict) for item in value):
+        return next(filter(None, (first_text(item, field) for item in value)), "")
+    return text_of(value, field)
+
+
 def utterances(items: Any, field: str, speaker: str = "", content: str = "") -> list[tuple[Role, str]]:
     """A list of {speaker: …, content: …} as (role, text); the keys are from/value or role/content unless given."""
     if not isinstance(items, list):

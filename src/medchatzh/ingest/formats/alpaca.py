@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from medchatzh.ingest.formats.registry import form
-from medchatzh.ingest.turns import Unusable, dialogue, exchange, text_of
+from medchatzh.ingest.turns import Unusable, dialogue, exchange, first_text, text_of
 from medchatzh.records import Dialogue, Role
 
 _PACKED = re.compile(r"<(user|bot)>\s*[:：]")
@@ -15,7 +15,9 @@ _PACKED = re.compile(r"<(user|bot)>\s*[:：]")
 @form("alpaca", {"instruction", "output"}, {"instruction"}, {"output"})
 def convert(record: dict[str, Any]) -> Dialogue:
     """The question is `instruction`, a line break, `input`. BenTsao's liver_cancer.json packs earlier turns into the instruction
-    as `<user>: … <bot>: … <user>: …`; they are unpacked."""
+    as `<user>: … <bot>: … <user>: …`; they are unpacked. huatuo-26M's test set has a list of one text for each; the first is taken."""
+    if isinstance(record.get("instruction"), list) and isinstance(record.get("output"), list):
+        return exchange(*(first_text(record[key], key) for key in ("instruction", "output")))
     question = "\n".join(filter(None, (text_of(record.get(key), key) for key in ("instruction", "input"))))
     answer = text_of(record.get("output"), "output")
     category = text_of(record.get("category"), "category")

@@ -1,4 +1,4 @@
-"""Records with a question and its answer, by several names of the keys (BELLE's evaluation set, huatuo-26M and others)."""
+"""Records with a question and its answer, by several names of the keys (BELLE's evaluation set, huatuo-26M-Lite and others)."""
 
 from __future__ import annotations
 
@@ -8,23 +8,16 @@ from medchatzh.ingest.formats.registry import form
 from medchatzh.ingest.turns import exchange, text_of
 from medchatzh.records import Dialogue
 
-_QUESTIONS = ("question", "query", "questions")
-_ANSWERS = ("answer", "std_answer", "response", "answers")
+_QUESTIONS = ("question", "query")
+_ANSWERS = ("answer", "std_answer", "response")
 _CATEGORIES = ("category", "class", "label", "department")
 
 
 @form("question_answer", *({q, a} for q in _QUESTIONS for a in _ANSWERS), *({key} for key in (*_QUESTIONS, *_ANSWERS)))
 def convert(record: dict[str, Any]) -> Dialogue:
-    """Of huatuo-26M's lists (`questions`: paraphrases, maybe a list of lists; `answers`) the first of each is taken."""
     question, answer, category = (_first(record, keys) for keys in (_QUESTIONS, _ANSWERS, _CATEGORIES))
     return exchange(question, answer, category)
 
 
 def _first(record: dict[str, Any], keys: tuple[str, ...]) -> str:
-    for key in keys:
-        value = record.get(key)
-        while isinstance(value, list) and value and not isinstance(value[0], dict):
-            value = value[0]
-        if text := "" if value == [] else text_of(value, key):
-            return text
-    return ""
+    return next(filter(None, (text_of(record.get(key), key) for key in keys)), "")

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from medchatzh.ingest.files import Part
-from medchatzh.ingest.rows import Broken, first_value, is_json, json_rows
+from medchatzh.ingest.rows import Broken, Row, first_value, is_json, json_rows
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.turns import Unusable
 from medchatzh.records import Record, Reject
@@ -59,6 +59,8 @@ class Format(NamedTuple):
     sniff: Callable[[Sample], bool] | None = None
     merge: Merge | None = None
     """Makes records, (file, line, record), of what `read` found in all files of the source and is no record by itself."""
+    by_line: bool = False
+    """A line of a JSON-lines file is read without regard to the others, so that the file can be cut."""
 
 
 class Form(NamedTuple):
@@ -71,11 +73,15 @@ class Form(NamedTuple):
     """Cuts a JSON record into several rows."""
 
 
+_MAX_KEY_SETS = 10_000
+"""So many sets of keys are remembered; a file whose every record has keys of its own fills no memory."""
 FORMATS: dict[str, Format] = {}
 FORMS: dict[str, Form] = {}
 
 
-def reader(name: str, sniff: Callable[[Sample], bool] | None = None, merge: Merge | None = None) -> Callable[[Reader], Reader]:
+def reader(
+    name: str, sniff: Callable[[Sample], bool] | None = None, merge: Merge | None = None, *, by_line: bool = False
+) -> Callable[[Reader], Reader]:
     """Register a function that reads a whole file."""
 
     def register(read: Reader) -> Reader:
@@ -83,7 +89,7 @@ def reader(name: str, sniff: Callable[[Sample], bool] | None = None, merge: Merg
             part.formats.add(name)
             return read(part, source)
 
-        FORMATS[name] = Format(name, named, sniff, merge)
+        FORMATS[name] = Format(name, read if by_line else named, sniff, merge, by_line)
         return read
 
     return register
@@ -96,7 +102,7 @@ def form(
 
     def register(convert: Convert) -> Convert:
         FORMS[name] = made = Form(name, tuple(map(frozenset, keys)), convert, split)
-        FORMATS[name] = Format(name, lambda part, source: read_records(part, {name: made}))
+        FORMATS[name] = Format(name, lambda part, source: read_records(part, {name: made}), by_line=True)
         return convert
 
     return register
@@ -107,31 +113,41 @@ def read_records(part: Part, forms: Mapping[str, Form]) -> Iterator[Found]:
     if not is_json(part.head):
         yield 1, reject("unknown_format", "the file is not JSON")
         return
-    chosen: dict[tuple[str, ...], Form | None] = {}
-
-    def form_of(record: dict[str, Any]) -> Form | None:
-        keys = tuple(record)
-        if keys not in chosen:
-            chosen[keys] = _best(record.keys(), forms.values())
-        return chosen[keys]
-
     with part.text() as stream:
-        for line, value in json_rows(stream, part.head, lambda value: isinstance(value, dict) and form_of(value) is not None):
-            if isinstance(value, Broken):
-                yield line, broken(value)
-                continue
-            fitting = form_of(value) if isinstance(value, dict) else None
-            if fitting is None:
-                seen = f"keys {', '.join(value)}" if isinstance(value, dict) else f"a {type(value).__name__}"
-                wanted = next(iter(forms)) if len(forms) == 1 else "any known form"
-                yield line, reject("unknown_format", f"{seen}; this is not {wanted}", value)
-                continue
-            part.formats.add(fitting.name)
-            for row in fitting.split(value) if fitting.split else (value,):
+        is_record = lambda value: isinstance(value, dict) and best_form(value, forms.values()) is not None  # noqa: E731
+        yield from read_rows(part, json_rows(stream, part.head, is_record), forms)
+
+
+def read_rows(part: Part, rows: Iterable[Row], forms: Mapping[str, Form]) -> Iterator[Found]:
+    """Each row read by the form that its keys tell."""
+    chosen: dict[tuple[str, ...], Form | None] = {}
+    for line, value in rows:
+        if isinstance(value, Broken):
+            yield line, broken(value)
+            continue
+        fitting = None
+        if isinstance(value, dict):
+            keys = tuple(value)
+            if keys not in chosen:
+                if len(chosen) == _MAX_KEY_SETS:
+                    chosen.clear()
+                chosen[keys] = best_form(keys, forms.values())
+            fitting = chosen[keys]
+        if fitting is None:
+            seen = f"keys {', '.join(value)}"[:500] if isinstance(value, dict) else f"a {type(value).__name__}"
+            wanted = next(iter(forms)) if len(forms) == 1 else "any known form"
+            yield line, reject("unknown_format", f"{seen}; this is not {wanted}", value)
+            continue
+        part.formats.add(fitting.name)
+        if fitting.split:
+            for row in fitting.split(value):
                 yield line, converted(fitting.convert, row)
+        else:
+            yield line, converted(fitting.convert, value)
 
 
-def _best(keys: Iterable[str], forms: Iterable[Form]) -> Form | None:
+def best_form(keys: Iterable[str], forms: Iterable[Form]) -> Form | None:
+    """Of several forms that fit, the one with the most keys."""
     present = set(keys)
     scored = [(max((len(needed) for needed in form.keys if needed <= present), default=0), form) for form in forms]
     size, best = max(scored, key=lambda pair: pair[0])
@@ -144,7 +160,7 @@ def converted(convert: Callable[[Any], Any], row: Any) -> Any:
         return convert(row)
     except Unusable as error:
         return reject(error.reason, error.detail, row)
-    except (TypeError, KeyError, ValueError, AttributeError) as error:  # a shape that the converter does not foresee
+    except (TypeError, LookupError, ValueError, AttributeError, RecursionError) as error:  # a shape that the converter does not foresee
         return reject("unknown_format", f"cannot be converted: {_masked(f'{type(error).__name__}: {error}')}", row)
 
 

@@ -22,7 +22,7 @@ _NUM_FIELDS = 5
 
 def sniff(sample: Sample) -> bool:
     fields = [line.split("\t") for line in sample.lines]
-    return bool(fields) and sum(len(row) == _NUM_FIELDS and row[1] in "01" for row in fields) > len(fields) // 2
+    return bool(fields) and sum(len(row) == _NUM_FIELDS and row[1] in ("0", "1") for row in fields) > len(fields) // 2
 
 
 @reader("webmedqa", sniff)
@@ -71,6 +71,8 @@ def _lines(part: Part) -> Iterator[Row]:
                 yield number, undecodable(line)
             elif len(fields) != _NUM_FIELDS:
                 yield number, Broken("broken_row", f"{len(fields)} tab-separated fields, expected {_NUM_FIELDS}", line)
+            elif not fields[0].strip():
+                yield number, Broken("broken_row", "no question id (field 1)", line)
             elif fields[1].strip() not in ("0", "1"):
                 yield number, Broken("broken_row", "the label (field 2) is neither 0 nor 1", line)
             else:
