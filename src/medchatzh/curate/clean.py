@@ -15,39 +15,13 @@ from numpy.typing import NDArray
 
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.config import Config
+from medchatzh.curate.boilerplate import SUBSTANCE, trim
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
 from medchatzh.curate.privacy import mask, mask_dialogue
-from medchatzh.curate.repair import repair
+from medchatzh.curate.repair import CLASSES, SIGNS, repair
 from medchatzh.curate.rules import Case, PoolRules, Rule, Seen, chosen
+from medchatzh.curate.rules.script import JUNK
 from medchatzh.records import Dialogue, Reject, Turn
-
-# SHIM until the helpers' modules are there
-try:
-    from medchatzh.curate.boilerplate import trim
-except ImportError:
-    trim = lambda text, table: text
-try:
-    from medchatzh.curate.repair import CLASSES, SIGNS
-except ImportError:
-    CLASSES, SIGNS = {}, {}
-try:
-    from medchatzh.curate.rules.script import JUNK
-except ImportError:
-    JUNK = "\ufffd"
-try:
-    from medchatzh.curate.boilerplate import SUBSTANCE
-except ImportError:
-    SUBSTANCE = "药"
-import inspect as _inspect
-
-if "kinds" not in _inspect.signature(mask_dialogue).parameters:
-    _mask_dialogue = mask_dialogue
-
-    def mask_dialogue(d, kinds=None):
-        return _mask_dialogue(d)
-
-
-_ALL = True
 
 
 class Cleaner:
@@ -93,20 +67,19 @@ class Cleaner:
         return Case(record, record.question, answer, self.settings(record), self._config.personal_kinds, self._boilerplate)
 
     def _features(self, records: Sequence[Dialogue]) -> Features:
-        return features(records, self._signs, self._classes, self._config.personal_kinds)
+        return features(records, self._signs, self._classes, self._config.personal_kinds, self._config.repairs)
 
     def _to_repair(self, found: Features) -> Iterator[int]:
         """The records in one of whose turns all groups of signs of some repair stand."""
-        if not self._gated or not SIGNS:
+        if not self._gated:
             return iter(range(len(found.bits)))
         turns = np.zeros(len(found.turn_bits), bool)
         for groups in self._repairs:
             wanted = reduce(np.bitwise_or, (self._signs.bit(group, True) for group in groups))
             turns |= (found.turn_bits & wanted) == wanted
-        rows = found.owner[turns]
+        rows = np.concatenate((found.owner[turns], np.flatnonzero(found.placed)))
         if self._config.personal_data == "mask" and "personal_data" in self._config.rules:
-            (rule,) = (rule for rule in self._rules if rule.name == "personal_data")
-            rows = np.concatenate((rows, np.flatnonzero(self._gate(rule, found, PoolRules()))))
+            rows = np.concatenate((rows, np.flatnonzero(found.personal)))
         if self._config.trim_boilerplate and self._boilerplate:
             rows = np.arange(len(found.bits))
         return iter(np.unique(rows).tolist())

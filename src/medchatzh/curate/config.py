@@ -8,18 +8,10 @@ import msgspec
 
 from medchatzh.curate.benchmark import Decontamination
 from medchatzh.curate.duplicates import Duplicates
-from medchatzh.curate import privacy
+from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS
 from medchatzh.curate.repair import REPAIRS
-from medchatzh.curate.rules import PoolRules, all_rules, check_names, chosen
-from medchatzh.curate.rules import registry
+from medchatzh.curate.rules import GeneralRules, PoolRules, all_rules, check_names, chosen
 from medchatzh.recipe import Settings
-
-DEFAULT_KINDS = getattr(privacy, "DEFAULT_KINDS", getattr(registry, "DEFAULT_KINDS", ()))
-KINDS = getattr(privacy, "KINDS", DEFAULT_KINDS)
-try:
-    from medchatzh.curate.rules.thresholds import GeneralRules
-except ImportError:
-    GeneralRules = PoolRules
 
 
 class Config(Settings, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
 from medchatzh.curate.privacy.gate import opened
+from medchatzh.curate.repair import placed
 from medchatzh.curate.traits import Traits, traits
 from medchatzh.records import Dialogue, normalize
 
@@ -112,6 +113,8 @@ class Features(NamedTuple):
     traits: Traits
     personal: Mask
     """Some turn can hold personal data."""
+    placed: Mask
+    """Some turn has a character at a place where a repair of `repair.PLACES` looks."""
     bits: NDArray[np.uint64]
     """Groups of signs found in any turn."""
     turn_bits: NDArray[np.uint64]
@@ -149,8 +152,10 @@ def class_table(junk: str, substance: str) -> NDArray[np.uint8]:
     return table
 
 
-def features(records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint8], personal_kinds: tuple[str, ...]) -> Features:
-    """One pass over all characters of the records."""
+def features(
+    records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint8], personal_kinds: tuple[str, ...], repairs: Sequence[str]
+) -> Features:
+    """What the characters of the records tell: a pass of some microseconds a record."""
     turns = [turn for record in records for turn in record.turns]
     codes, text_starts = kernels.code_points([turn.content for turn in turns])
     bits, trimmed = np.zeros(len(turns), np.uint64), np.zeros(len(turns), np.int64)
@@ -185,6 +190,7 @@ def features(records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint
         counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:-1]) for part in parts},
         traits=traits(codes, text_starts, owner, roles == 2, first_user),
         personal=np.bincount(owner[opened((codes, text_starts), personal_kinds)], minlength=len(records)) > 0,
+        placed=np.bincount(owner[placed(codes, text_starts, repairs)], minlength=len(records)) > 0,
         bits=record_bits,
         turn_bits=bits,
         owner=owner,

@@ -15,12 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from medchatzh.curate import duplicates
-
-try:
-    from medchatzh.curate import boilerplate
-except ImportError:
-    boilerplate = None
+from medchatzh.curate import boilerplate, duplicates
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.clean import Cleaner, reject
 from medchatzh.curate.config import Config
@@ -79,14 +74,14 @@ def ranges(path: Path) -> list[Range]:
 
 
 class Sentences(Facts, kw_only=True):
-    """Sentences of a shard's answers with their counts."""
+    """Clauses of a shard's answers, see `boilerplate.survey`."""
 
     counts: dict[str, int]
 
 
 def survey(path: Path, config: Config, out: Path, context: Context) -> list[tuple[str, int]]:
     """(sentence, count) of the recurring courtesy of a sample of the records, the most frequent first; none where nothing asks for it."""
-    if "boilerplate" not in config.rules and not config.trim_boilerplate or boilerplate is None:
+    if "boilerplate" not in config.rules and not config.trim_boilerplate:
         return []
     shards = ranges(path)
     sample = shards[:: max(1, len(shards) // SURVEY_SHARDS)][:SURVEY_SHARDS]
@@ -94,13 +89,13 @@ def survey(path: Path, config: Config, out: Path, context: Context) -> list[tupl
     counts: Counter[str] = Counter()
     for part in parts:
         counts.update(part.counts)
-    found = boilerplate.find(counts, sum(part.num_in for part in parts))
+    found = boilerplate.find(counts, counts[""])
     return sorted(((sentence, counts[sentence]) for sentence in found), key=lambda pair: (-pair[1], pair[0]))
 
 
 def _survey(job: Range, folder: Path) -> Sentences:
     records = job.records()
-    return Sentences(num_in=len(records), counts=boilerplate.survey(answer for record in records for answer in record.answers))
+    return Sentences(num_in=len(records), counts=boilerplate.survey(records))
 
 
 # ---- clean

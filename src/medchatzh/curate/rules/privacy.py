@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from medchatzh.curate.privacy import find
-from medchatzh.curate.rules.registry import PERSONAL, Case, rule
+from medchatzh.curate.rules.registry import PERSONAL, Case, Seen, rule
 
 
-@rule(PERSONAL)
-def personal_data(case: Case) -> str | None:
-    """Any turn holds personal data. The detail names the kinds, never the values."""
-    kinds = {finding.kind: None for turn in case.dialogue.turns for finding in find(turn.content)}
-    return ",".join(kinds) or None
+@rule(PERSONAL, gate=lambda features, _: features.personal)
+def personal_data(case: Case) -> Seen | None:
+    """Some turn holds personal data of the kinds that count. The detail names the kinds, never the values."""
+    found = [(place, finding) for place, turn in enumerate(case.dialogue.turns) for finding in find(turn.content, case.personal_kinds)]
+    if not found:
+        return None
+    place, first = found[0]
+    return Seen(",".join(dict.fromkeys(finding.kind for _, finding in found)), place, first.start, first.end)
