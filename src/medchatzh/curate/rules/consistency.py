@@ -52,10 +52,11 @@ def loop(case: Case) -> Seen | None:
     """One answer says the same thing over and over: what a language model does that has lost its way."""
     limit = case.settings.max_repeats
     for place, answer in case.answers():
-        counts = Counter(part for piece in _SENTENCE.split(answer) if sum(map(str.isalnum, part := piece.strip())) >= 2)
-        part, count = max(counts.items(), key=lambda item: item[1] * len(item[0]), default=("", 0))
-        if count > limit and count * len(part) >= case.settings.min_loop_share * len(answer):
-            return Seen(f"{count} × {part[:20]!r}", place, answer.index(part), answer.rindex(part) + len(part))
+        for part, count in Counter(map(str.strip, _SENTENCE.split(answer))).most_common():
+            if count <= limit:
+                break
+            if count * len(part) >= case.settings.min_loop_share * len(answer) and sum(map(str.isalnum, part)) >= 2:
+                return Seen(f"{count} × {part[:20]!r}", place, answer.index(part), answer.rindex(part) + len(part))
         if _is_monotonous(start := answer[:_LOOK_CHARS]):
             for match in _LOOP.finditer(start):
                 if _HANZI.search(match[1]):

@@ -45,6 +45,9 @@ _OPEN_CONDITION = re.compile(
 # A clause that only leads in: 对于肝病患者来说，
 _LEAD_IN = re.compile(r"(?:对于?|针对)[^，。！？；\n,;]{2,20}(?:来说|而言)$")
 _PROMPT = re.compile(r"(?:输入|选择|填写|回复)[^。！？\n]{0,20}[:：]$")
+_CLAUSE_END = re.compile(r"[，。！？；\n,;!?]")
+_TAIL_CHARS = 80
+"""Longer than any of the patterns: a search over whole answers took ten times as long."""
 _CAUSE_SAID = re.compile(r"(?:引起|引发|导致|所致|造成)的?$")
 
 
@@ -96,16 +99,21 @@ def cut_off(case: Case) -> Seen | None:
     last = text.rstrip()
     if not last or "```" in last:
         return None
-    clause = re.split(r"[，。！？；\n,;!?]", last.rstrip("，,"))[-1]
-    if last[-1] in "：:" and not _PROMPT.search(last):
-        return Seen(f"nothing after {last[-1]!r}", place, len(last) - 1, len(last))
-    if last[-1] in "（(“‘《【" or (last[-1] == "、" and "、" in clause[:-1]):
-        return Seen(f"ends with {last[-1]!r}", place, len(last) - 1, len(last))
-    body = last.rstrip("，,")
-    for what, match in (("ends with", _DANGLING.search(body)), ("only leads in:", _LEAD_IN.search(body) if body != last else None)):
-        if match:
-            return Seen(f"{what} {match[0]!r}", place, *match.span())
-    condition = _OPEN_CONDITION.search(body) if "\u4e00" <= body[-1:] <= "\u9fff" else None
-    if condition and not _CAUSE_SAID.search(body):
-        return Seen(f"a condition without consequence: {condition['value']!r}", place, *condition.span("value"))
+    start = max(0, len(last) - _TAIL_CHARS)
+    tail = last[start:]
+
+    def seen(detail: str, first: int, end: int) -> Seen:
+        return Seen(detail, place, start + first, start + end)
+
+    body = tail.rstrip("，,")
+    if tail[-1] in "：:" and not _PROMPT.search(tail):
+        return seen(f"nothing after {tail[-1]!r}", len(tail) - 1, len(tail))
+    if tail[-1] in "（(“‘《【" or (tail[-1] == "、" and "、" in _CLAUSE_END.split(tail)[-1][:-1]):
+        return seen(f"ends with {tail[-1]!r}", len(tail) - 1, len(tail))
+    if match := _DANGLING.search(body):
+        return seen(f"ends with {match[0]!r}", *match.span())
+    if body != tail and (match := _LEAD_IN.search(body)):
+        return seen(f"only leads in: {match[0]!r}", *match.span())
+    if "\u4e00" <= body[-1:] <= "\u9fff" and (match := _OPEN_CONDITION.search(body)) and not _CAUSE_SAID.search(body):
+        return seen(f"a condition without consequence: {match['value']!r}", *match.span("value"))
     return None

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from medchatzh.curate.boilerplate import clauses
+from medchatzh.curate.boilerplate import SUBSTANCE, clauses
 from medchatzh.curate.rules.registry import CONTENT, FORM, Case, Seen, rule
+from medchatzh.curate.rules.thresholds import PoolRules
 from medchatzh.records import normalize
+
+if TYPE_CHECKING:
+    from medchatzh.curate.features import Features, Mask
 
 # What politeness and the site's own business sound like. An answer all of whose clauses do is courtesy only.
 _COURTESIES = (
@@ -23,6 +28,8 @@ _SUBSTANCE = re.compile(r"药|医院|就诊|就医|检查|治疗|症|痛|饮食|
 _MAX_CLAUSE_CHARS = 24
 _LEFT_CHARS = 6
 _MAX_COURTESY_CHARS = 200
+_MAX_SUBSTANCE = 3
+"""Characters of bodies, diseases and remedies in courtesy (坐等医生来回答)."""
 
 _ADVERTISING = (
     "我院采用", "我院采取", "我院好些", "我院引进", "我院独创", "我院专家", "我院拥有", "我院特色", "我院是", "本院采用", "本院引进",
@@ -54,14 +61,20 @@ _CHATTER = re.compile(
 )
 
 
-@rule(CONTENT + 5, signs=_COURTESIES, gate=lambda features, _: features.answer_chars <= _MAX_COURTESY_CHARS)
+def _may_be_idle(features: Features, _: PoolRules) -> Mask:
+    return (features.answer_chars <= _MAX_COURTESY_CHARS) & (features.counts["substance_answer"] <= _MAX_SUBSTANCE)
+
+
+@rule(CONTENT + 5, signs=_COURTESIES, gate=_may_be_idle)
 def irrelevant(case: Case) -> str | None:
     """Nothing is left of the answers once courtesy and the site's own business are taken away (the paper: irrelevant answers).
 
     Advice to see a doctor (2,751 of 29,972 real records) is advice and stays; so does courtesy in reply to courtesy, and an answer that
     the question offers to choose from (满意还是不满意？).
     """
-    if len(case.answer) > _MAX_COURTESY_CHARS or all(map(_is_courtesy, _CLAUSE.findall(case.question))):
+    if len(case.answer) > _MAX_COURTESY_CHARS or sum(map(case.answer.count, SUBSTANCE)) > _MAX_SUBSTANCE:
+        return None
+    if all(map(_is_courtesy, _CLAUSE.findall(case.question))):
         return None
     found = _CLAUSE.findall(case.answer)
     left = [clause for clause in found if not _is_courtesy(clause)]
@@ -74,7 +87,7 @@ def _is_courtesy(clause: str) -> bool:
     return len(clause) <= _MAX_CLAUSE_CHARS and _COURTESY.search(clause) is not None and _SUBSTANCE.search(clause) is None
 
 
-@rule(CONTENT + 5, gate=lambda features, _: (features.answer_chars <= _MAX_COURTESY_CHARS) & (features.counts["substance_answer"] == 0))
+@rule(CONTENT + 5, gate=lambda features, settings: _may_be_idle(features, settings) & (features.counts["substance_answer"] == 0))
 def boilerplate(case: Case) -> str | None:
     """The answers consist of nothing but sentences that stand under many different questions (and that are no advice)."""
     if not case.boilerplate or len(case.answer) > _MAX_COURTESY_CHARS:

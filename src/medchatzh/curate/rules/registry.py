@@ -6,13 +6,12 @@ import difflib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from medchatzh.curate.privacy import DEFAULT_KINDS
 from medchatzh.curate.rules.thresholds import PoolRules
 from medchatzh.records import Dialogue
 
 if TYPE_CHECKING:
     from medchatzh.curate.features import Features, Mask
-
-DEFAULT_KINDS = ("email", "id_card", "bank_card", "mobile", "hotline", "landline", "qq", "wechat", "passport", "plate")
 
 
 class Seen(NamedTuple):

@@ -45,7 +45,7 @@ _WORD = re.compile("[A-Za-z]{2,}")
 _MIN_RARE, _MIN_MENTIONS = 2, 2
 
 
-@rule(CONTENT + 7, gate=lambda features, _: (features.num_answers == 1) & (features.traits.shared_hanzi == 0))
+@rule(CONTENT + 7, signs=tuple(_TOPIC_OF), gate=lambda features, _: (features.num_answers == 1) & (features.traits.shared_hanzi == 0))
 def other_question(case: Case) -> Seen | None:
     """The answer is about another department's disease, and has not one of the question's rarer characters.
 
@@ -53,17 +53,20 @@ def other_question(case: Case) -> Seen | None:
     the same answers dealt out at random 52 %. Asking for topics that contradict each other as well leaves 29 % of the dealt-out answers
     and 1 real pair of 7,602. Examination questions are not looked at: they lead from a symptom to an organ that they do not name.
     """
-    asked, place = case.question, next((place for place, _ in case.answers()), 0)
-    if case.is_multi_turn or len(set(_RARE_HANZI.findall(asked))) < _MIN_RARE or _EXAM.search(asked):
+    if case.is_multi_turn:
         return None
-    if set(_RARE_HANZI.findall(asked)) & set(case.answer) or set(_WORD.findall(asked.lower())) & set(_WORD.findall(case.answer.lower())):
+    found = Counter(_TOPIC_OF[term] for term in _TERMS.findall(case.answer))
+    asked = {_TOPIC_OF[term] for term in _TERMS.findall(case.question)} if found else set()
+    if not asked or asked & found.keys():
         return None
-    asked_topics = {_TOPIC_OF[term] for term in _TERMS.findall(asked)}
-    found = Counter(_TOPIC_OF[match[0]] for match in _TERMS.finditer(case.answer))
-    if not asked_topics or not found or asked_topics & found.keys():
+    rare = set(_RARE_HANZI.findall(case.question))
+    if len(rare) < _MIN_RARE or rare & set(case.answer) or _EXAM.search(case.question):
+        return None
+    if set(_WORD.findall(case.question.lower())) & set(_WORD.findall(case.answer.lower())):
         return None
     topic, mentions = found.most_common(1)[0]
     if mentions < _MIN_MENTIONS:
         return None
     first = next(match for match in _TERMS.finditer(case.answer) if _TOPIC_OF[match[0]] == topic)
-    return Seen(f"asked about {'、'.join(sorted(asked_topics))}, answers about {topic} ({mentions} ×)", place, *first.span())
+    place = next(place for place, _ in case.answers())
+    return Seen(f"asked about {'、'.join(sorted(asked))}, answers about {topic} ({mentions} ×)", place, *first.span())
