@@ -12,7 +12,7 @@ from pathlib import Path
 from medchatzh.explain import files
 from medchatzh.explain.story import Story
 from medchatzh.explain.trace import Tracer
-from medchatzh.records import Dialogue, Pool, Turn
+from medchatzh.records import Pool
 
 __all__ = ["explain"]
 
@@ -37,9 +37,7 @@ def explain(
     folders, config = (files.of_folder(run, arm), None) if run.is_dir() else files.of_recipe(run, overrides, runs, arm)
     tracer = Tracer(folders, verbose=verbose)
     if is_text or not tracer.names_row(query):
-        asked = (Turn("user", question),) if question else ()
-        record = Dialogue(id="—", turns=(*asked, Turn("assistant", query)), pool=pool)
-        return [tracer.judged_text(record, config or files.config(folders))]
+        return [tracer.judged_text(query, question, pool, config or files.config(folders))]
     if hits := tracer.find(query):
         return [tracer.story(hit) for hit in hits]
     near = tracer.near(query)

@@ -14,7 +14,7 @@ from medchatzh.explain import files
 from medchatzh.explain.files import Folder, Folders, Hit
 from medchatzh.explain.judge import Judgement, excerpt, judge, masked_place, private, visible
 from medchatzh.explain.story import Other, Step, Story
-from medchatzh.records import Dialogue, Document, Preference, Question, Record, Reject, Score, read
+from medchatzh.records import Dialogue, Document, Pool, Preference, Question, Record, Reject, Score, Turn, read
 from medchatzh.report.quotes import transcript
 
 _CHARS = 300
@@ -27,6 +27,8 @@ _KINDS: dict[str, type[Record]] = {
     "rejects": Reject,
 }
 _INGESTED = ("dialogues", "rejects", "books", "preferences", "questions")
+_STAND_IN = "请问怎么办？"
+"""The question of a text that came without one: it shares nothing with any answer, and asks for nothing in particular."""
 _DUPLICATES = ("exact_duplicate", "near_duplicate", "same_question")
 
 
@@ -146,12 +148,15 @@ class Tracer:
         folder = self._folders.get("curate")
         return frozenset(sentence for sentence, _ in folder.manifest.facts.get("boilerplate", ())) if folder else frozenset()
 
-    def judged_text(self, record: Dialogue, config: Config) -> Story:
-        """What curation would make of a record that is in no file. Duplicates and the reward are not looked at."""
+    def judged_text(self, text: str, question: str, pool: Pool, config: Config) -> Story:
+        """What curation would make of a text as an answer. Duplicates and the reward are not looked at."""
+        record = Dialogue(id="—", turns=(Turn("user", question or _STAND_IN), Turn("assistant", text)), pool=pool)
         judged = judge(record, config, self._boilerplate())
         fired = next((check for check in judged.checks if check.seen), None)
         ingest = self._folders.get("ingest")
         notes = ["没有查重，也没有打奖励分 / duplicates and reward are not looked at"]
+        if not question:
+            notes.append("没有给出问题，看问题的规则不作准 / no question was given: rules that look at it cannot tell")
         other = None
         if fired is None and ingest and ingest.file("questions").exists():
             match = Benchmark(read(ingest.file("questions"), Question), config.decontamination).match(judged.record)
