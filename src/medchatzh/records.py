@@ -62,6 +62,7 @@ class Document(Record, frozen=True, kw_only=True):
     dynasty: str = ""
     year: str = ""
     chapter: str = ""
+    """Titles from the outermost part of the book down to the chapter's own, joined with `/` (a title's own slash is `／`)."""
     edits: tuple[str, ...] = ()
 
 
