@@ -19,6 +19,7 @@ COMMANDS = {
     "pretrain": "continue pre-training on the books: 继续预训练",
     "reward": "train the reward model on rankings: 训练奖励模型",
     "score": "score the medical records and drop the low ones: 奖励过滤",
+    "mix": "sources in proportion, shuffled, split by question, exported: 混合与导出",
     "sft": "fine-tune all parameters on the instructions: 指令微调",
     "generate": "answer the benchmark's questions: 生成回答",
     "evaluate": "metrics, floors and intervals: 评测",
@@ -107,8 +108,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         print(plan.summary())
         return 0
     work = plan.step_of(options.command, options.arm)
-    if options.out:
-        print(plan.run_alone(work, dict(map(_labelled, options.input)), options.out, context))
+    given = dict(map(_labelled, options.input))
+    if options.command == "score" and int(os.environ.get("RANK", "0")):
+        plan.assist(work, given, context)
+    elif options.out:
+        print(plan.run_alone(work, given, options.out, context))
     elif options.input:
         raise ValueError("--input needs --out: what is made from other inputs must not stand in the recipe's own folders")
     else:

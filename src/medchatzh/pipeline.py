@@ -1,18 +1,20 @@
 """A recipe → the steps of the pipeline. The one place that knows all stages and how they depend on each other.
 
-raw files → ingest → curate ─┬─ books → tokenizer → pretrain → reward → score → sft → generate → judge → evaluate → report
+raw files → ingest → curate ─┬─ books → tokenizer → pretrain → reward → score → mix → sft → generate → judge → evaluate → report
 """
 
 from __future__ import annotations
 
+import os
 import shlex
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from medchatzh import books, chat, curate, evaluate, generate, ingest, report, score, tokenizer
+from medchatzh import books, chat, curate, evaluate, generate, ingest, mix, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
@@ -20,7 +22,7 @@ from medchatzh.train import pretrain, reward, sft
 
 FLOORS = ("canned", "random")
 BEFORE_SFT = "before_sft"
-ARM_TABLES = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "sft", "generate")
+ARM_TABLES = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix", "sft", "generate")
 """What an arm may change. All arms share the data folder, the seed, the judge and the evaluation, else they could not be compared."""
 
 
@@ -56,6 +58,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     pretrain: pretrain.Config = pretrain.Config()
     reward: reward.Config = reward.Config()
     score: score.Config = score.Config()
+    mix: mix.Config = mix.Config()
     sft: sft.Config = sft.Config()
     generate: generate.Config = generate.Config()
     evaluate: evaluate.Config = evaluate.Config()
@@ -94,7 +97,8 @@ class Plan:
         self.steps: dict[str, Step] = {}
         self._digests = Digests(self.runs / ".digests.json")
         self._build()
-        self._digests.save()
+        if not int(os.environ.get("RANK", "0")):  # of torchrun's processes only the first one writes in the run folder
+            self._digests.save()
 
     def _build(self) -> None:
         main, seen = self.recipe.run.main, {"ingest": "ingest"}
@@ -107,10 +111,11 @@ class Plan:
         for floor in FLOORS:
             self._add(f"generate@{floor}", "generate", self._system(floor, floor), seen | {"score": "score"})
         predictions = {f"generate@{system}": f"generate@{system}" for system in (*systems, *FLOORS)}
-        self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | predictions)
+        self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | predictions, resumable=True)
         judged = {"judge": "score@judge"} | predictions
         self._add("evaluate", "evaluate", self.recipe.evaluate, seen | judged, optional_inputs=True)
-        shown = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "sft", *(f"sft@{arm}" for arm in self.arms))
+        before_sft = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix")
+        shown = (*before_sft, "sft", *(f"sft@{arm}" for arm in self.arms))
         told = {label: label for label in shown} | {"evaluate": "evaluate"} | judged
         self._add("report", "report", self.recipe.report, told, optional_inputs=True)
 
@@ -129,8 +134,9 @@ class Plan:
         add("tokenizer", "tokenizer", "curate", "books", outside="path")
         add("pretrain", "train.pretrain", "books", "tokenizer", outside="base", resumable=True)
         add("reward", "train.reward", "ingest", "pretrain", outside="base", resumable=True)
-        add("score", "score", "reward", "curate")
-        add("sft", "train.sft", "pretrain", "curate", "score", resumable=True)
+        add("score", "score", "reward", "curate", resumable=True)
+        add("mix", "mix", "ingest", "curate", "score", resumable=True)
+        add("sft", "train.sft", "pretrain", "mix", resumable=True)
 
     def _system(self, name: str, kind: Any) -> generate.System:
         return generate.System(**msgspec.structs.asdict(self.arms.get(name, self.recipe).generate), system=name, kind=kind)
@@ -192,6 +198,15 @@ class Plan:
         with lock(out.parent):
             return execute(work, self.runs, context, out=out, given=given, only_given=only_given)
 
+    def assist(self, work: Step, given: Mapping[str, Path], context: Context) -> None:
+        """Under torchrun, a process other than the first: once the inputs of a score step are there, work out a share of its scores."""
+        for label, inner in work.inputs.items():
+            while label not in given and not (self.runs / inner.folder_name / MANIFEST).exists():
+                time.sleep(1)
+        folders = {label: given.get(label, self.runs / inner.folder_name) for label, inner in work.inputs.items()}
+        assert isinstance(work.config, score.Config)
+        score.assist(work.config, folders, context)
+
     def _run(self, steps: Sequence[Step], context: Context) -> None:
         waiting = [work for work in steps if not (self.runs / work.folder_name / MANIFEST).exists()]
         if not waiting:
@@ -209,13 +224,14 @@ class Plan:
 
     def summary(self) -> str:
         """What the run made and where, for the end of `medchatzh run`."""
-        found = {name: read_manifest(self.folder(name)) for name in ("ingest", "curate", "books", "reward", "score", "sft")}
+        found = {name: read_manifest(self.folder(name)) for name in ("ingest", "curate", "books", "reward", "score", "mix", "sft")}
         held_out = found["reward"].facts.get("held_out", {}).get("all")
         folders = {self.folder(name) for name in self.steps}
         seconds = sum(read_manifest(folder).seconds for folder in folders)
         lines = [
             f"{self.runs.name}: done, {seconds / 60:.1f} minutes of work in {len(folders)} stage folders under {self.runs}",
-            f"  records    {found['ingest'].num_in:,} raw rows → {found['curate'].num_out:,} curated → {found['score'].num_out:,} medical",
+            f"  records    {found['ingest'].num_in:,} raw rows → {found['curate'].num_out:,} curated → {found['score'].num_out:,} medical"
+            f" → {found['mix'].facts['num_train']:,} to train on: {self.folder('mix')}",
             f"  books      {found['books'].num_out:,} chapters",
             f"  model      {found['sft'].facts['num_parameters']:,} parameters: {self.folder('sft') / 'checkpoint'}",
         ]
@@ -241,6 +257,10 @@ def _check_agreement(recipe: Recipe, path: Path) -> None:
         raise ValueError(f"{path}: sft.pools: no source of ingest.sources is of pool {missing[0]!r}; add one, or leave the pool out")
     if not recipe.sft.pools:
         raise ValueError(f"{path}: sft.pools: is empty; write at least one of 'general', 'medical'")
+    names = {source.name for source in recipe.ingest.sources}
+    for key in ("weights", "max_by_source"):
+        if unknown := getattr(recipe.mix, key).keys() - names:
+            raise ValueError(f"{path}: mix.{key}.{min(unknown)}: no such source; known: {', '.join(sorted(names))}")
 
 
 def _check_kinds(manifest: Manifest, stages: set[str]) -> None:

@@ -63,15 +63,20 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads or os.cpu_count() or 1)
 
 
-def autocast(precision: str) -> torch.autocast:
-    """bf16 arithmetic on fp32 weights. `auto` takes it where the processor has bf16 matrix instructions (1.6 to 2 times faster)."""
+def is_bf16(precision: str) -> bool:
+    """Whether `auto`, `bf16` or `fp32` means bf16 here: `auto` takes it where the processor has bf16 matrix instructions."""
     import torch
 
-    where = device().type
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported() if where == "cuda" else torch.cpu._is_avx512_bf16_supported()
-        precision = "bf16" if fast else "fp32"
-    return torch.autocast(where, dtype=torch.bfloat16, enabled=precision == "bf16")
+        return torch.cuda.is_bf16_supported() if device().type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return precision == "bf16"
+
+
+def autocast(precision: str) -> torch.autocast:
+    """bf16 arithmetic on fp32 weights where `is_bf16` (1.6 to 2 times faster)."""
+    import torch
+
+    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=is_bf16(precision))
 
 
 def load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, prompt.Template]:

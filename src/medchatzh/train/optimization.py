@@ -32,8 +32,6 @@ class Optimization(Settings, frozen=True, kw_only=True):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     save_steps: int = 100
     """Steps between resumable states."""
-    held_out: float = 0.02
-    """Share of the data (by document, dialogue or case) that is never trained on and measured at the end."""
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "epochs", "row_tokens", "rows", "accumulation", "save_steps", "max_grad_norm"):
@@ -41,9 +39,21 @@ class Optimization(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.max_steps < 0 or self.weight_decay < 0:
             raise ValueError("max_steps and weight_decay must not be negative (0 steps: no bound)")
-        if not 0 <= self.warmup < 1 or not 0 <= self.held_out < 1:
-            raise ValueError("warmup and held_out are shares: from 0 to below 1")
+        if not 0 <= self.warmup < 1:
+            raise ValueError("warmup is a share: from 0 to below 1")
 
     def num_steps(self, steps_per_epoch: int) -> int:
         steps = max(1, math.ceil(self.epochs * steps_per_epoch))
         return min(steps, self.max_steps) if self.max_steps else steps
+
+
+class HoldsOut(Optimization, frozen=True, kw_only=True):
+    """A stage that splits its own data. (SFT is given a training and a validation file.)"""
+
+    held_out: float = 0.02
+    """Share of the data (by document or case) that is never trained on and measured at the end."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.held_out < 1:
+            raise ValueError("held_out is a share: from 0 to below 1")

@@ -14,7 +14,7 @@ from medchatzh.records import Document, hold_out, read
 from medchatzh.run import Context, Progress, Result
 from medchatzh.train import loop
 from medchatzh.train.loop import Epochs, rounded
-from medchatzh.train.optimization import Optimization
+from medchatzh.train.optimization import HoldsOut
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -23,7 +23,7 @@ VERSION = 1
 LIBRARIES = ("torch", "transformers")
 
 
-class Config(Optimization, frozen=True, kw_only=True):
+class Config(HoldsOut, frozen=True, kw_only=True):
     base: str = ""
     """Checkpoint folder to go on from; empty makes a model of `architecture` from scratch. Set `tokenizer.path` to the same folder."""
     architecture: models.Architecture = models.Architecture()

@@ -13,22 +13,23 @@ import numpy as np
 
 from medchatzh import models, prompt
 from medchatzh.metrics.statistics import clustered_interval
+from medchatzh.models.calibration import HELD_OUT, Ranked
 from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect, pack
 from medchatzh.models.reward import rewards, score
-from medchatzh.records import Preference, Turn, hold_out, read
-from medchatzh.run import Context, Result
+from medchatzh.records import Preference, Turn, hold_out, read, write
+from medchatzh.run import Context, Progress, Result
 from medchatzh.train import loop
-from medchatzh.train.optimization import Optimization
+from medchatzh.train.optimization import HoldsOut
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "numpy")
 
 
-class Config(Optimization, frozen=True, kw_only=True):
+class Config(HoldsOut, frozen=True, kw_only=True):
     base: str = ""
     """Checkpoint folder to start from (causal or reward); empty for the pre-trained model of this recipe."""
     held_out: float = 0.25
@@ -116,7 +117,10 @@ def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], se
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
-    """Train on `ingest/preferences.jsonl`; writes `checkpoint/` and `metrics.jsonl`, and reports held-out pair accuracy by source."""
+    """Train on `ingest/preferences.jsonl`; writes `checkpoint/`, `metrics.jsonl` and `held_out.jsonl` (for the calibration).
+
+    Reports held-out pair accuracy by source.
+    """
     base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
     tokenizer, template = models.load_tokenizer(base)
     preferences = list(read(inputs["ingest"] / "preferences.jsonl", Preference))
@@ -143,27 +147,38 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     facts = loop.train(model, batches, loss, lambda batch: len(set(rankings[batch.examples].tolist())), config, out, context, "reward")
     models.save(model, tokenizer, template, out / "checkpoint")
     num_rankings = int(rankings.max()) + 1
-    facts |= {"num_answers_too_long": num_too_long, "held_out": measure(model, held_out, tokenizer, template, config, context.seed)}
+    by_ranking = scores_of(model, held_out, tokenizer, template, config)
+    write(out / HELD_OUT, map(_ranked, held_out, by_ranking))
+    facts |= {"num_answers_too_long": num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
     dropped = loop.counts(held_out=len(held_out), too_long=len(trained) - num_rankings)
     return Result(num_in=len(preferences), num_out=num_rankings, dropped=dropped, facts=facts)
 
 
-def measure(
+def scores_of(
     model: models.Model,
-    held_out: Sequence[Preference],
+    preferences: Sequence[Preference],
     tokenizer: PreTrainedTokenizerBase,
     template: prompt.Template,
     config: Config,
-    seed: int,
-) -> dict[str, Any]:
-    """Pair accuracy of the model and of the length baseline (the longer answer wins), over all sources and by source."""
+) -> list[np.ndarray]:
+    """The score of each answer of each ranking."""
     flat = collect(
         prompt.encode([*preference.prompt, Turn("assistant", answer)], tokenizer, template)
-        for preference in held_out
+        for preference in preferences
         for answer in preference.answers
     )
-    scores = score(model, flat, tokenizer.pad_token_id, "held out", config.precision)
-    by_ranking = np.split(scores, np.cumsum([len(preference.answers) for preference in held_out])[:-1])
+    with Progress("held out", total=len(flat), unit="answers") as progress:
+        scores = score(model, flat, tokenizer.pad_token_id, config.precision, progress)
+    return np.split(scores, np.cumsum([len(preference.answers) for preference in preferences])[:-1]) if preferences else []
+
+
+def _ranked(preference: Preference, scores: np.ndarray) -> Ranked:
+    group = preference.group or preference.id
+    return Ranked(id=preference.id, group=group, source=preference.source, scores=tuple(scores.tolist()), ranks=preference.ranks)
+
+
+def measure(by_ranking: Sequence[np.ndarray], held_out: Sequence[Preference], seed: int) -> dict[str, Any]:
+    """Pair accuracy of the model and of the length baseline (the longer answer wins), over all sources and by source."""
     lengths = [np.array([len(answer) for answer in preference.answers]) for preference in held_out]
     result: dict[str, Any] = {}
     for source in ["all", *sorted({preference.source for preference in held_out})]:

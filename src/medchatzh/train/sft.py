@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from medchatzh import models, prompt
 from medchatzh.models.packing import Examples, collect
-from medchatzh.records import Dialogue, Pool, hold_out, read
+from medchatzh.records import Dialogue, Pool, read
 from medchatzh.run import Context, Progress, Result
 from medchatzh.train import loop
 from medchatzh.train.loop import Epochs, rounded
@@ -17,7 +17,7 @@ from medchatzh.train.optimization import Optimization
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers")
 
 
@@ -63,17 +63,19 @@ def encode(dialogues: Iterable[Dialogue], tokenizer: PreTrainedTokenizerBase, te
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
-    """Train on `score/medical.jsonl` and `curate/general.jsonl`; writes `checkpoint/` and `metrics.jsonl`."""
+    """Train on `mix/train.jsonl` and measure on `mix/validation.jsonl`; writes `checkpoint/` and `metrics.jsonl`."""
     base = inputs["pretrain"] / "checkpoint"
     tokenizer, template = models.load_tokenizer(base)
-    folders = {"general": inputs["curate"], "medical": inputs["score"]}
-    dialogues = [dialogue for pool in config.pools for dialogue in read(folders[pool] / f"{pool}.jsonl", Dialogue)]
-    if not dialogues:
+
+    def encoded(name: str) -> tuple[Encoding, int]:
+        dialogues = [dialogue for dialogue in read(inputs["mix"] / f"{name}.jsonl", Dialogue) if dialogue.pool in config.pools]
+        with Progress(f"encode {name}", total=len(dialogues), unit="dialogues") as progress:
+            return encode(progress.over(dialogues), tokenizer, template, config.row_tokens), len(dialogues)
+
+    encoding, num_in = encoded("train")
+    validation, num_validation = encoded("validation")
+    if not num_in:
         raise ValueError(f"sft: no instructions left in {', '.join(config.pools)}; look at the rejects of curate and score")
-    trained, held_out_dialogues = hold_out(dialogues, config.held_out, key=lambda dialogue: dialogue.question)
-    with Progress("encode", total=len(dialogues), unit="dialogues") as progress:
-        encoding = encode(progress.over(trained), tokenizer, template, config.row_tokens)
-        held_out = encode(progress.over(held_out_dialogues), tokenizer, template, config.row_tokens)
     examples = encoding.examples
     if not len(examples):
         raise ValueError(f"sft: every dialogue is longer than sft.row_tokens = {config.row_tokens}; raise it")
@@ -81,18 +83,19 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     models.check_vocabulary(model, tokenizer, base)
     batches = Epochs(examples, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
     facts = loop.train(model, batches, loop.causal_loss, lambda batch: batch.num_targets, config, out, context, "sft")
-    nats = loop.held_out_loss(model, held_out.examples, tokenizer.pad_token_id, config)
+    nats = loop.held_out_loss(model, validation.examples, tokenizer.pad_token_id, config)
     models.save(model, tokenizer, template, out / "checkpoint")
     return Result(
-        num_in=len(dialogues),
-        num_out=len(trained) - encoding.num_dialogues_dropped,
-        dropped=loop.counts(held_out=len(held_out_dialogues), too_long=encoding.num_dialogues_dropped),
+        num_in=num_in,
+        num_out=num_in - encoding.num_dialogues_dropped,
+        dropped=loop.counts(too_long=encoding.num_dialogues_dropped),
         facts=facts
         | {
             "num_examples": len(examples),
             "num_corpus_tokens": examples.num_tokens,
             "num_split_dialogues": encoding.num_split,
-            "num_exchanges_too_long": encoding.num_exchanges_dropped + held_out.num_exchanges_dropped,
+            "num_exchanges_too_long": encoding.num_exchanges_dropped + validation.num_exchanges_dropped,
+            "num_validation": num_validation,
             "held_out_loss": rounded(nats),
         },
     )
