@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from medchatzh.curate.rules.registry import CONTENT, Case, Seen, rule
+from medchatzh.curate.rules.thresholds import PoolRules
+
+if TYPE_CHECKING:
+    from medchatzh.curate.features import Features, Mask
 
 _HEAD_CHARS = 120
+_SELVES = ("作为", "我是", "我只是", "我不过是", "身为")
 _MODELS = ("人工智能", "ai", "语言模型", "智能助手", "虚拟助手", "机器人")
 _APOLOGIES = ("抱歉", "对不起", "不好意思", "遗憾")
 _CANNOT = tuple(f"{cannot}{what}" for cannot in ("无法", "不能") for what in ("为您", "为你", "给您", "给你", "提供", "回答", "给出"))
@@ -31,7 +37,11 @@ _DEFLECTS = re.compile(
 _MAX_LEFT_CHARS = 40
 
 
-@rule(CONTENT + 3, signs=(*_MODELS, *_APOLOGIES, *_CANNOT))
+def _may_decline(features: Features, _: PoolRules) -> Mask:
+    return (features.has(_SELVES) & features.has(_MODELS)) | features.has(_APOLOGIES) | features.has(_CANNOT)
+
+
+@rule(CONTENT + 3, gate=_may_decline, groups=(_SELVES, _MODELS, _APOLOGIES, _CANNOT))
 def refusal(case: Case) -> Seen | None:
     """The answers decline (作为一个人工智能语言模型，我无法…), and nothing that helps follows.
 
