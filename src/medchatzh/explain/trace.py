@@ -27,6 +27,8 @@ _KINDS: dict[str, type[Record]] = {
     "rejects": Reject,
 }
 _INGESTED = ("dialogues", "rejects", "books", "preferences", "questions")
+_PLACES = {"ingest": _INGESTED, "books": ("documents", "rejects"), "curate": ("medical", "general", "rejects")}
+"""Where a record is looked for, in this order: what ingest made, else chapters of books, else what curation holds."""
 _STAND_IN = "请问怎么办？"
 """The question of a text that came without one: it shares nothing with any answer, and asks for nothing in particular."""
 _DUPLICATES = ("exact_duplicate", "near_duplicate", "same_question")
@@ -39,19 +41,20 @@ class Tracer:
         self._folders, self._verbose = folders, verbose
 
     def find(self, query: str) -> list[Hit]:
-        """The records that a query names: those that ingest made, else chapters of books, else what curation holds. A record once."""
+        """The records that a query names, each once."""
         for name in self._known():
             if f"/{name}" in query:  # a path as the shell completes it
                 query = query[query.index(f"/{name}") + 1 :]
-        for stage, names in (
-            ("ingest", _INGESTED),
-            ("books", ("documents", "rejects")),
-            ("curate", ("medical", "general", "rejects")),
-        ):
-            if stage in self._folders:
-                hits = {hit.head.id: hit for hit in files.search(map(self._folders[stage].file, names), query)}
-                if hits:
-                    return list(hits.values())
+        places = [(stage, name) for stage, names in _PLACES.items() if stage in self._folders for name in names]
+        if query.partition(":")[0] in files.sources(self._folders):  # ids are unique: the first is the only one
+            for stage, name in places:
+                path = self._folders[stage].file(name)
+                if line := files.line_of(path, query):
+                    return [Hit(files.Head(query), path, line)]
+        for stage in _PLACES:
+            paths = [self._folders[stage].file(name) for of, name in places if of == stage]
+            if hits := {hit.head.id: hit for hit in files.search(paths, query)}:
+                return list(hits.values())
         return []
 
     def near(self, query: str) -> list[str]:
