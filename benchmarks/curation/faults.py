@@ -47,7 +47,8 @@ class Text(NamedTuple):
 
 
 def short_answer(text: Text, rng: Rng) -> Planted:
-    return text.question, _SHORT[rng.integers(len(_SHORT))] + "。", {}
+    """Too short, to a question for advice: a short fact can be all that another question asks for."""
+    return f"{text.question}请问我该怎么办？", _SHORT[rng.integers(len(_SHORT))] + "。", {}
 
 
 def personal_data(text: Text, rng: Rng) -> Planted:
@@ -76,13 +77,14 @@ def list_numbers(text: Text, rng: Rng) -> Planted:
 
 
 def refusal(text: Text, rng: Rng) -> Planted:
-    return text.question, _REFUSALS[rng.integers(len(_REFUSALS))] + text.answer.partition("。")[0] + "。", {}
+    return text.question, _REFUSALS[rng.integers(len(_REFUSALS))] + ("如有不适，请及时就医。" if rng.random() < 0.5 else ""), {}
 
 
 def cut_off(text: Text, rng: Rng) -> Planted:
     sentences = text.answer.split("。")[:-1]
     kept = "。".join(sentences[: max(2, len(sentences) // 2)])
-    return text.question, kept + _DANGLING[rng.integers(len(_DANGLING))], {}
+    end = _DANGLING[rng.integers(len(_DANGLING))]
+    return text.question, kept + end, {"kind": end}
 
 
 def loop(text: Text, rng: Rng) -> Planted:

@@ -118,7 +118,7 @@ def where(runs: Path) -> str:
 def finished(runs: Path) -> dict[Path, int]:
     """Finished shards and when they were."""
     found = {}
-    for path in runs.glob("*/*.partial/scratch/*/*/facts.json"):
+    for path in runs.glob("*/*.partial/scratch/**/facts.json"):
         if path.parent.name.isdecimal():
             try:
                 found[path] = path.stat().st_mtime_ns
@@ -128,7 +128,8 @@ def finished(runs: Path) -> dict[Path, int]:
 
 
 def under_way(runs: Path) -> list[Path]:
-    return [path for path in runs.glob("*/*.partial/scratch/*/*.*") if path.is_dir()]
+    """Folders of shards that have no place yet."""
+    return [path for path in runs.glob("*/*.partial/scratch/**/*.*") if path.is_dir() and path.name.partition(".")[0].isdecimal()]
 
 
 def resume(commands: str, runs: Path) -> set[Path]:

@@ -37,8 +37,8 @@ _SENTENCE = re.compile(r"[。！？；\n]+")
 _NOT_CLEAN = re.compile(
     r"[0-9][0-9 .\-—]{4,}|[@<>&\"'\\|*#~～…^_=]|[A-Za-z]{12,}|https?|www|微信|威信|薇信|[QqVv][QqXx]|扣扣|企鹅|公众号"
     r"|电话|热线|致电|拨打|身份证|护照"
-    r"|[①-⒛]|(?:^|[，、：（ ])[（]?[0-9一二三四五六七八九十]{1,3}[）、.．：]|[0-9][、）：]|：[0-9]|\.(?![0-9])|[０-９Ａ-Ｚａ-ｚ]"
-    r"|我院|本院|我们医院|我中心|免费|优惠|疗程|专利|独家|祖传|根治|治愈率|有效率|官网|客服|包治|包好|100%|口碑|购买|下单|专家"
+    r"|[①-⒛]|(?:^|[，、：（ ])[（]?[0-9一二三四五六七八九十]{1,3}[）、.．：]|[0-9][、）：]|：[0-9]|\.(?![0-9])|[＂-＇＊＋－-９；-＞＠-～]"
+    r"|我院|本院|我们医院|我中心|老师|先生|女士|教授|免费|优惠|疗程|专利|独家|祖传|根治|治愈率|有效率|官网|客服|包治|包好|100%|口碑|购买|下单|专家"
     r"|人工智能|语言模型|机器人|抱歉|对不起|不好意思|遗憾|无法|不能(?:为|给|提供|回答)"
     r"|哈哈|嘿|呵呵|嗯|哎|啊|呀|啦|嘛|咯|喽|哟|噢|哇|呗|呐|哦|咋|额|亲"
     r"|谢谢|感谢|您好|你好|祝|希望|期望|对你有|采纳|咨询|提问|满意|[□\ue000-\uf8ff\ufffd\x00-\x1f\x7f-\xa0\u200b-\u200f]"
@@ -159,4 +159,5 @@ def _halves(sentence: str) -> tuple[str, str]:
     commas = [place for place, character in enumerate(sentence) if character == "，"]
     cut = min(commas, key=lambda place: abs(2 * place - len(sentence)), default=0)
     head, tail = sentence[:cut].strip(), sentence[cut + 1 :].strip()
-    return (head, tail) if 5 <= len(head) <= 45 and 5 <= len(tail) <= 45 else ("", sentence)
+    is_whole = all(5 <= len(half) <= 45 and half.count("（") == half.count("）") for half in (head, tail))
+    return (head, tail) if is_whole else ("", sentence)

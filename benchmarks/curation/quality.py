@@ -3,9 +3,10 @@
     medchatzh curate benchmarks/curation/full.toml --set data.root=CORPUS --runs RUNS --workers 2
     python benchmarks/curation/quality.py CORPUS RUNS/full/curate-…
 
-A fault counts as found where its record was dropped for the reason of that name. A near duplicate counts where it, or its original, is
-dropped as a duplicate. Precision: the exact Jaccard similarity of each dropped near duplicate and its keeper, worked out again by
-similarity.py from the texts that were written; below the threshold is wrong.
+A fault counts as found where its record was dropped for the reason of that name; records that another rule dropped first are told apart
+and count neither way. A copy counts as found where it, or its original, is dropped as a duplicate. Precision: the exact Jaccard
+similarity of each dropped near duplicate and its keeper, worked out again by similarity.py from the texts that were written; below the
+threshold is wrong.
 """
 
 from __future__ import annotations
@@ -63,40 +64,37 @@ def text_of(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def by_fault(labels: dict[str, Any], rejects: dict[str, Any]) -> str:
-    """Recall by fault and kind, and where the others went."""
+    """Recall by fault and kind among those that no other rule dropped before, and where the others went."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for identifier, label in labels.items():
-        if label["fault"] in ("list_numbers", "near_duplicate"):
-            continue
-        names = [label["fault"], f"{label['fault']}: {label['kind']}"] if "kind" in label else [label["fault"]]
-        reason = rejects[identifier]["reason"] if identifier in rejects else "kept"
-        if label["fault"] == "exact_duplicate" and reason != "exact_duplicate" and label["of"] in rejects:
-            reason = "original dropped"
-        for name in names:
-            counts[name][reason] += 1
+        if label["fault"] not in ("list_numbers", "near_duplicate"):
+            kinds = [f"{label['fault']}: {label['kind']}"] if "kind" in label else []
+            for name in (label["fault"], *kinds):
+                counts[name][fate(identifier, label, rejects)] += 1
     rows = ["| fault | planted | found | recall | else |", "|---|---|---|---|---|"]
     for name, found in sorted(counts.items()):
-        fault = name.partition(":")[0]
-        total, right = found.total(), found.pop(fault, 0)
-        rows.append(f"| {name} | {total:,} | {right:,} | {right / total:.4f} | {told(found)} |")
+        right, missed = found["found"], found["kept"]
+        elsewhere = Counter({reason: count for reason, count in found.items() if reason not in ("found", "kept")})
+        rows.append(f"| {name} | {found.total():,} | {right:,} | {right / max(1, right + missed):.4f} | {told(elsewhere)} |")
     return "\n".join(rows) + "\n"
 
 
+def fate(identifier: str, label: dict[str, Any], rejects: dict[str, Any]) -> str:
+    """`found`, `kept`, or the other reason for which the record (or the original of a copy) was dropped."""
+    wanted = DUPLICATES if label["fault"] in DUPLICATES else (label["fault"],)
+    reasons = [rejects[one]["reason"] for one in (identifier, label.get("of")) if one in rejects]
+    return "found" if any(reason in wanted for reason in reasons) else next(iter(reasons), "kept")
+
+
 def by_similarity(labels: dict[str, Any], rejects: dict[str, Any], threshold: float) -> str:
-    """Recall of planted near duplicates and near benchmark questions, by tenths of J."""
+    """Recall of planted near duplicates and near benchmark questions, by tenths of J, among those that no other rule dropped before."""
     rows = ["| planted, J | near duplicates | dropped | share | benchmark questions | dropped | share |", "|---|---|---|---|---|---|---|"]
     tenths: dict[str, Counter[int]] = defaultdict(Counter)
     for identifier, label in labels.items():
-        if "jaccard" not in label:
-            continue
-        places = [min(9, int(10 * label["jaccard"] + 1e-9)), *([10] if label["jaccard"] >= threshold else [])]
-        if label["fault"] == "near_duplicate":
-            found = any(one in rejects and rejects[one]["reason"] in DUPLICATES for one in (identifier, label["of"]))
-        else:
-            found = identifier in rejects and rejects[identifier]["reason"] == "in_benchmark"
-        for place in places:
-            tenths[label["fault"]][place] += 1
-            tenths[label["fault"] + " found"][place] += found
+        if "jaccard" in label and (what := fate(identifier, label, rejects)) in ("found", "kept"):
+            for place in (min(9, int(10 * label["jaccard"] + 1e-9)), *([10] if label["jaccard"] >= threshold else [])):
+                tenths[label["fault"]][place] += 1
+                tenths[label["fault"] + " found"][place] += what == "found"
     for place in range(11):
         cells = [f".{place} – {'1' if place == 9 else f'.{place + 1}'}" if place < 10 else f"**≥ {threshold}**"]
         for fault in ("near_duplicate", "in_benchmark"):
