@@ -176,6 +176,18 @@ def rejects(folder: Path, stage: str, reasons: Mapping[str, int]) -> None:
     write(folder / "rejects.jsonl", found)
 
 
+def near_pairs(folder: Path) -> None:
+    def turns(answer: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": f"失眠怎么办 {HOSTILE}"}, {"role": "assistant", "content": answer}]
+
+    pair = {
+        "similarity": 0.875,
+        "dropped": {"id": "clinic:9", "turns": turns("建议规律作息，睡前不喝浓茶，电话13800138000。")},
+        "keeper": {"id": "clinic:1", "turns": turns("建议规律作息，睡前不喝咖啡，电话13800138000。")},
+    }
+    (folder / "near_pairs.jsonl").write_bytes(msgspec.json.encode(pair) + b"\n")
+
+
 def evaluated(folder: Path, found: Summary, asked: Sequence[Question]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "summary.json").write_bytes(msgspec.json.encode(found))
@@ -200,8 +212,16 @@ def finished_run(tmp_path: Path) -> dict[str, Path]:
     inputs: dict[str, Path] = {}
     rejects(root / "ingest", "ingest", {"bad_row": 5})
     write(root / "ingest" / "questions.jsonl", asked)
-    inputs["ingest"] = finish(root / "ingest", "ingest", counts=(1205, 1200), dropped={"bad_row": 5})
+    inputs["ingest"] = finish(
+        root / "ingest",
+        "ingest",
+        config={"sources": [{"name": "belle", "pool": "general"}, {"name": "clinic", "pool": "medical"}]},
+        counts=(1205, 1200),
+        dropped={"bad_row": 5},
+        facts={"sources": {"belle": {"num_rows": 400}, "clinic": {"num_rows": 805}}},
+    )
     rejects(root / "curate", "curate", {"too_short": 120, "in_benchmark": 30})
+    near_pairs(root / "curate")
     inputs["curate"] = finish(
         root / "curate",
         "curate",
@@ -218,7 +238,9 @@ def finished_run(tmp_path: Path) -> dict[str, Path]:
             },
             "edits": {"list_numbering": 80, "full_width": 12},
             "lengths": {"medical": {"bins": [0, 20, 200], "before": [150, 600, 50], "after": [30, 590, 50]}},
-            "benchmark_overlap": {"clinic": 30},
+            "benchmark_overlap": {"clinic": {"exact": 20, "contained": 10}},
+            "personal_data": {"mobile": 7, "wechat": 2},
+            "boilerplate": [["祝您早日康复", 41], [HOSTILE, 12]],
         },
     )
     inputs["books"] = finish(root / "books", "books", counts=(10, 230))
@@ -240,6 +262,22 @@ def finished_run(tmp_path: Path) -> dict[str, Path]:
         "reward_fingerprint": "abc",
     }
     inputs["score"] = finish(root / "score", "score", counts=(670, 536), dropped={"low_reward": 134}, facts=facts)
+    inputs["mix"] = finish(
+        root / "mix",
+        "mix",
+        counts=(916, 900),
+        dropped={"over_share": 16},
+        facts={
+            "by_pool": {
+                "general": {"num_in": 380, "train": 370, "validation": 10, "repeats": 0},
+                "medical": {"num_in": 536, "train": 530, "validation": 6, "repeats": 16},
+            },
+            "by_source": {
+                "belle": {"num_in": 380, "train": 370, "validation": 10, "repeats": 0},
+                "clinic": {"num_in": 536, "train": 530, "validation": 6, "repeats": 16},
+            },
+        },
+    )
     inputs["sft"] = training(root / "sft", "sft", 4.0, held_out_loss=3.1, num_split_dialogues=2, config={"pools": ["general", "medical"]})
     inputs[f"sft@{ARM}"] = training(root / "sft-arm", f"sft@{ARM}", 4.4, held_out_loss=3.9, config={"pools": ["general"]})
     inputs["judge"] = finish(root / "judge", "score@judge", facts={"reward_fingerprint": "abc"})

@@ -1,11 +1,14 @@
 import math
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medchatzh.report.charts import Band, Bars, Effect, Estimate, Flow, Forest, Group, Line, Lines, Series, draw, text_width, ticks
+from medchatzh.report.charts import Bars, Effect, Estimate, Forest, Group, Histogram, Line, Lines, draw
+from medchatzh.report.flow import Band, Flow
+from medchatzh.report.svg import Series, text_width, ticks
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 HOSTILE = "<script>\"&'</script>"
@@ -90,11 +93,38 @@ def test_faint_lines_stand_behind_and_out_of_the_legend():
 
 
 def test_flow_heights_are_proportional_and_losses_named():
-    svg = parse(Flow("t", ("in", "kept", "used"), (Band("medical", "main", (1000, 600, 300)), Band("general", "s2", (200, 200, None)))))
-    heights = [float(node.get("height")) for node in marks(svg, "rect", "node")]
-    assert heights[0] == pytest.approx(heights[1] / 0.6, abs=0.05) == pytest.approx(heights[2] / 0.3, abs=0.05)
-    assert heights[3] == heights[4] == pytest.approx(heights[0] / 5, abs=0.05)
+    svg = parse(Flow("t", ("in", "kept", "used"), (Band("clinic", "main", (1000, 600, 300)), Band("belle", "s2", (200, 200, None)))))
+    heights = {tone: [float(node.get("height")) for node in marks(svg, "rect", tone)] for tone in ("main", "s2", "bad")}
+    clinic, belle, lost = heights.values()
+    assert clinic[0] == pytest.approx(clinic[1] / 0.6, abs=0.05) == pytest.approx(clinic[2] / 0.3, abs=0.05)
+    assert belle == [pytest.approx(clinic[0] / 5, abs=0.05)] * 2
+    assert lost == [pytest.approx(clinic[0] * 0.4, abs=0.05), pytest.approx(clinic[0] * 0.3, abs=0.05)]
     assert [found.text for found in marks(svg, "text", "loss")] == ["−400", "−300"]
+
+
+def test_flow_ends_with_counts_and_shares():
+    words = [found.text for found in parse(Flow("t", ("in", "out"), (Band("clinic", "main", (1000, 250)),))).iter(NAMESPACE + "text")]
+    assert "clinic 1,000" in words and "250 (25 %)" in words
+
+
+def test_small_sources_stand_apart():
+    """Labels of many tiny sources would lie on each other."""
+    bands = (Band("large", "main", (100_000, 1)), *(Band(f"small{number}", "s2", (number, number)) for number in range(1, 6)))
+    svg = parse(Flow("t", ("in", "out"), bands))
+    heights = sorted(float(found.get("y")) for found in svg.iter(NAMESPACE + "text") if (found.text or "").startswith(("small", "large")))
+    assert min(after - before for before, after in pairwise(heights)) >= 14
+
+
+def test_histogram_bars_stand_on_the_axis_and_are_as_tall_as_their_counts():
+    svg = parse(Histogram("t", "chars", ("0–9", "≥ 10"), (100, 40), (50, 40), ("before", "after"), "main"))
+    before, after = (
+        [found for found in marks(svg, "rect", tone) if found.find(NAMESPACE + "title") is not None] for tone in ("floor2", "main")
+    )
+    tall = [float(bar.get("height")) for bar in (*before, *after)]
+    assert tall == pytest.approx([tall[0], tall[0] * 0.4, tall[0] * 0.5, tall[0] * 0.4], abs=0.05)
+    (axis,) = marks(svg, "line", "axis")
+    assert all(float(bar.get("y")) + float(bar.get("height")) == pytest.approx(float(axis.get("y1")), abs=0.05) for bar in before)
+    assert before[0].find(NAMESPACE + "title").text == "0–9: 100 → 50"
 
 
 @pytest.mark.parametrize(
@@ -104,6 +134,7 @@ def test_flow_heights_are_proportional_and_losses_named():
         Forest("empty", ()),
         Lines("empty", "x", "y", ()),
         Lines("one", "x", "y", (Line("a", "main", ((1.0, 1.0),)),)),
+        Histogram("empty", "chars", (), (), (), ("before", "after"), "main"),
         Flow("empty", ("in", "out"), ()),
         Flow("zero", ("in", "out"), (Band("a", "main", (0, 0)),)),
     ],
@@ -119,6 +150,7 @@ def test_nothing_to_draw_is_no_error(chart):
         Forest(HOSTILE, (Effect(HOSTILE, Estimate(1, 0, 2), HOSTILE, HOSTILE),), left=HOSTILE, right=HOSTILE),
         Lines(HOSTILE, HOSTILE, HOSTILE, (Line(HOSTILE, HOSTILE, ((0, 0), (1, 1))),), ((0.5, HOSTILE),)),
         Flow(HOSTILE, (HOSTILE, HOSTILE), (Band(HOSTILE, HOSTILE, (2, 1)),)),
+        Histogram(HOSTILE, HOSTILE, (HOSTILE,), (2,), (1,), (HOSTILE, HOSTILE), HOSTILE),
     ],
 )
 def test_every_text_is_escaped(chart):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,12 +17,16 @@ from hypothesis import strategies as st
 from medchatzh import report
 from medchatzh.metrics.summary import JUDGE, Summary
 from medchatzh.metrics.summary import load as load_summary
-from medchatzh.records import Prediction, read, write
+from medchatzh.records import Dialogue, Prediction, Reject, Turn, read, write
 from medchatzh.report import markdown
-from medchatzh.report.data import Inputs, quote, record_text
+from medchatzh.report.charts import Histogram, Lines
+from medchatzh.report.data import Inputs, hide, quote
+from medchatzh.report.draws import Draw
+from medchatzh.report.flow import Flow
+from medchatzh.report.quotes import differences, marked, transcript
 from medchatzh.report.samples import draw
 from medchatzh.report.training import smooth, thin
-from medchatzh.report.view import Figure, Points, Report, Row, Sample, Section, Table, Text
+from medchatzh.report.view import Figure, Points, Quotes, Report, Row, Sample, Section, Table, Text
 from medchatzh.run import Context
 
 CONTEXT = Context(seed=7)
@@ -108,7 +113,7 @@ def test_page_is_well_formed_self_contained_and_accessible(finished_run, tmp_pat
     assert "@import" not in page and "url(" not in page
     assert page.count("<svg") == page.count('role="img"') == tags.count("svg") > 5
     identifiers = [at["id"] for _, at in balance.seen if "id" in at]
-    assert len(identifiers) == len(set(identifiers)) == 9
+    assert len(identifiers) == len(set(identifiers)) == 10
     assert {at["href"][1:] for tag, at in balance.seen if tag == "a"} == set(identifiers)
 
 
@@ -245,9 +250,77 @@ def test_an_arm_that_was_trained_but_not_scored_is_named(finished_run):
     assert "消融 no_medical 没有可比的分数" in words(build(finished_run), "figure2")
 
 
-def test_flow_follows_pools_through_curation_reward_and_sft(finished_run):
-    figure = next(block for block in section(build(finished_run), "data").blocks if isinstance(block, Figure))
-    assert {band.name: band.counts for band in figure.chart.bands} == {"通用": (400, 380, 380, 380), "医疗": (800, 670, 536, 536)}
+def figures(made: Report, key: str, kind: type) -> list[Figure]:
+    return [block for block in section(made, key).blocks if isinstance(block, Figure) and isinstance(block.chart, kind)]
+
+
+def quotes(made: Report) -> dict[str, Quotes]:
+    """Start of the caption → what can be unfolded."""
+    return {block.caption.zh.partition("（")[0]: block for block in section(made, "evidence").blocks if isinstance(block, Quotes)}
+
+
+def words_of(block: Quotes) -> list[str]:
+    return ["".join(piece.text for piece in side.pieces) for quote in block.quotes for side in quote.sides]
+
+
+def test_flow_follows_sources_through_all_stages(finished_run):
+    (figure,) = figures(build(finished_run), "data", Flow)
+    assert figure.chart.columns == ("原始行", "读入", "清洗后", "奖励筛选后", "混合")
+    assert {band.name: band.counts for band in figure.chart.bands} == {
+        "clinic": (805, 800, 670, 536, 520),
+        "belle": (400, 400, 380, 380, 380),
+    }
+    assert [band.tone for band in figure.chart.bands] == ["main", "s2"], "medical first, each pool in its colour"
+
+
+def test_without_a_mix_the_flow_ends_with_what_sft_reads(finished_run):
+    del finished_run["mix"]
+    manifest = json.loads((finished_run["sft"] / "manifest.json").read_text("utf-8"))
+    (finished_run["sft"] / "manifest.json").write_text(json.dumps(manifest | {"config": {"pools": ["medical"]}}), "utf-8")
+    (figure,) = figures(build(finished_run), "data", Flow)
+    assert {band.name: band.counts[-1] for band in figure.chart.bands} == {"clinic": 536, "belle": 0}
+
+
+def test_many_sources_are_drawn_as_the_largest_and_one_rest(finished_run):
+    path = finished_run["curate"] / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["facts"]["by_source"] = {f"s{number:02}": {"num_in": number, "num_out": number, "dropped": {}} for number in range(1, 31)}
+    path.write_text(json.dumps(manifest), "utf-8")
+    made = build(finished_run)
+    (figure,) = figures(made, "data", Flow)
+    assert len(figure.chart.bands) == 16
+    assert figure.chart.bands[-1].name == "其余 15 个" and figure.chart.bands[-1].counts[0] == sum(range(1, 16))
+    assert len(next(table for table in tables(made, "data") if table.caption.zh == "按来源的保留").rows) == 30
+
+
+def test_lengths_are_drawn_before_and_after(finished_run):
+    (figure,) = figures(build(finished_run), "data", Histogram)
+    assert (figure.chart.labels, figure.chart.before, figure.chart.after) == (("0–19", "20–199", "≥ 200"), (150, 600, 50), (30, 590, 50))
+
+
+def test_the_threshold_is_marked_on_the_retention_curve(finished_run):
+    (figure,) = figures(build(finished_run), "data", Lines)
+    assert figure.chart.marks == ((-1.2, "阈值 −1.200"),)
+    assert figure.chart.lines[0].points[0] == (-2.0, 1.0)
+
+
+def test_the_mix_is_counted_by_pool_and_source(finished_run):
+    table = next(found for found in tables(build(finished_run), "data") if found.caption.zh == "混合")
+    assert [cell.text for cell in row(table, "clinic").cells] == ["clinic", "536", "530", "6", "16"]
+    assert row(table, "医疗").cells[2].value == 530
+
+
+@pytest.mark.parametrize("kinds", [{"exact": 20, "contained": 10}, 30])
+def test_overlap_with_the_benchmark_by_source_and_kind(finished_run, kinds):
+    path = finished_run["curate"] / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    manifest["facts"]["benchmark_overlap"] = {"clinic": kinds}
+    path.write_text(json.dumps(manifest), "utf-8")
+    made = build(finished_run)
+    assert "1,200 条中 30 条" in words(made, "data")
+    table = next(found for found in tables(made, "data") if found.caption.zh == "与评测集的重叠")
+    assert [cell.text for cell in row(table, "clinic").cells][-2:] == ["30", "3.8 %"]
+    assert len(table.columns) == (5 if isinstance(kinds, dict) else 3)
 
 
 def test_reasons_have_counts_and_shares(finished_run):
@@ -259,22 +332,139 @@ def test_reasons_have_counts_and_shares(finished_run):
 
 def test_sources_lose_to_the_reward_filter_too(finished_run):
     table = next(found for found in tables(build(finished_run), "data") if found.caption.zh == "按来源的保留")
-    assert [cell.text for cell in row(table, "clinic").cells][1:6] == ["800", "670", "83.8 %", "536", "67.0 %"]
+    assert [cell.text for cell in row(table, "clinic").cells][1:] == [
+        "805",
+        "800",
+        "670",
+        "536",
+        "520",
+        "64.6 %",
+        "too_short 100，in_benchmark 30",
+    ]
     assert row(table, "belle").cells[4].text == "380"
 
 
-def test_reject_examples_are_few_seeded_short_and_masked(finished_run):
-    def examples(seed: int, num_rejects: int = 3) -> list[tuple[str, ...]]:
+def test_rejects_of_each_reason_are_seeded_short_and_masked(finished_run):
+    def drawn(seed: int, num_rejects: int = 3) -> dict[str, list[str]]:
         made = report.build(msgspec.structs.replace(CONFIG, num_rejects=num_rejects), finished_run, Context(seed=seed))
-        found = [table for table in tables(made, "data") if table.caption.zh == "舍弃的例子"]
-        return [tuple(cell.text for cell in line.cells) for table in found for line in table.rows]
+        return {name: [quote.head for quote in block.quotes] for name, block in quotes(made).items() if " · " in name}
 
-    shown = examples(1)
-    assert len(shown) == 12, "three for each of four reasons"
-    assert shown == examples(1) != examples(2)
-    assert all(len(line[-1]) <= 120 for line in shown)
-    assert not any("13800138000" in cell for line in shown for cell in line)
-    assert examples(1, num_rejects=0) == []
+    shown = drawn(1)
+    assert {name: len(ids) for name, ids in shown.items()} == {
+        "ingest · bad_row": 3, "curate · too_short": 3, "curate · in_benchmark": 3, "score · low_reward": 3
+    }  # fmt: skip
+    assert shown == drawn(1) != drawn(2)
+    assert len(drawn(1, 20)["curate · too_short"]) == 20
+    assert not any(drawn(1, 0).values())
+    block = quotes(build(finished_run))["curate · too_short"]
+    assert block.caption.en == "20 of 120"
+    assert all(len(said) <= 242 and "13800138000" not in said for said in words_of(block))
+
+
+def plant(folder: Path, *planted: Reject) -> None:
+    path = folder / "rejects.jsonl"
+    write(path, [*read(path, Reject), *planted])
+
+
+def spoken(question: str, answer: str) -> dict:
+    return {"turns": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def test_what_a_rule_saw_is_marked(finished_run):
+    record = spoken("孩子发烧怎么办", "甲" * 400 + "建议多喝水，以及")
+    plant(finished_run["curate"], Reject(id="clinic:5", stage="curate", reason="cut_off", span=(1, 406, 408), record=record))
+    (quote,) = quotes(build(finished_run))["curate · cut_off"].quotes
+    pieces = quote.sides[0].pieces
+    assert [piece.text for piece in pieces if piece.marked] == ["以及"]
+    assert "".join(piece.text for piece in pieces).endswith("多喝水，以及") and pieces[0].text == "…"
+
+
+def test_masked_values_stand_in_their_context(finished_run):
+    record = spoken("在哪里看", "乙" * 300 + "联系<手机>，微信<微信>")
+    plant(finished_run["curate"], Reject(id="clinic:6", stage="curate", reason="personal_data", detail="mobile,wechat", record=record))
+    made = build(finished_run)
+    mobile, wechat = (quotes(made)[f"<{kind}> 的前后文"].quotes[0] for kind in ("手机", "微信"))
+    assert [piece.text for piece in mobile.sides[0].pieces if piece.marked] == ["<手机>"]
+    assert "联系" in words_of(quotes(made)["<手机> 的前后文"])[0] and len(words_of(quotes(made)["<手机> 的前后文"])[0]) <= 82
+    assert wechat.head == "clinic:6"
+    counted = next(table for table in tables(made, "evidence") if table.caption.zh == "个人信息的种类")
+    assert [cell.text for cell in counted.rows[0].cells] == ["mobile", "7"]
+
+
+def test_where_values_are_masked_the_samples_come_from_the_kept_records(finished_run):
+    path = finished_run["curate"] / "manifest.json"
+    manifest = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps(manifest | {"config": {"personal_data": "mask"}}), "utf-8")
+    turns = (Turn("user", "怎么预约"), Turn("assistant", "打<手机>"))
+    plain = Dialogue(id="clinic:4", turns=turns)
+    write(finished_run["curate"] / "medical.jsonl", [Dialogue(id="clinic:3", turns=turns, edits=("personal_data",)), plain])
+    assert [quote.head for quote in quotes(build(finished_run))["<手机> 的前后文"].quotes] == ["clinic:3"]
+
+
+def test_near_duplicates_stand_side_by_side_with_their_differences_marked(finished_run):
+    (quote,) = quotes(build(finished_run))["近似重复的对照"].quotes
+    assert quote.head == "J = 0.88"
+    assert [side.label for side in quote.sides] == ["舍弃 / dropped clinic:9", "保留 / keeper clinic:1"]
+    assert [[piece.text for piece in side.pieces if piece.marked] for side in quote.sides] == [["浓茶"], ["咖啡"]]
+    assert not any("13800138000" in piece.text for side in quote.sides for piece in side.pieces)
+
+
+def test_boilerplate_is_listed_with_counts(finished_run):
+    table = next(found for found in tables(build(finished_run), "evidence") if "许多不同问题" in found.caption.zh)
+    assert [cell.text for cell in table.rows[0].cells] == ["祝您早日康复", "41"]
+
+
+def test_a_draw_is_uniform_seeded_and_in_order():
+    def drawn(seed: str, size: int = 5) -> list[int]:
+        draw = Draw(seed, size)
+        for item in range(20):
+            draw.add(item)
+        return list(draw)
+
+    assert drawn("a") == drawn("a") == sorted(drawn("a")) != drawn("b")
+    assert drawn("a", 30) == list(range(20)) and drawn("a", 0) == []
+    counts = Counter(item for seed in range(2000) for item in drawn(str(seed)))
+    assert all(400 < counts[item] < 600 for item in range(20)), "each item in a quarter of the draws"
+
+
+@given(st.text(max_size=50), st.text(max_size=50))
+def test_what_is_not_marked_is_common_to_both(first, second):
+    spans = differences(first, second)
+    rest = ["".join(text[end:start] for (_, end), (start, _) in zip([(0, 0), *own], [*own, (len(text), 0)], strict=True))
+            for text, own in zip((first, second), spans, strict=True)]  # fmt: skip
+    assert rest[0] == rest[1]
+
+
+@given(st.text("甲乙丙 \n1", max_size=80), st.integers(0, 80), st.integers(0, 80), st.integers(1, 60))
+def test_marked_pieces_are_a_window_of_the_text(text, start, end, limit):
+    start, end = sorted((min(start, len(text)), min(end, len(text))))
+    pieces = marked(text, [(start, end)], limit)
+    shown = "".join(piece.text for piece in pieces if piece.text != "…")
+    assert shown in text.replace("\n", "↵") and len(shown) == min(limit, len(text))
+    if end - start and end - start <= limit // 2:
+        assert "".join(piece.text for piece in pieces if piece.marked) == text[start:end].replace("\n", "↵")
+    else:
+        assert all(piece.text in text.replace("\n", "↵") for piece in pieces if piece.marked)
+
+
+@pytest.mark.parametrize(
+    ("record", "text", "starts"),
+    [
+        (spoken("问题", "答案"), "问：问题\n答：答案", [2, 7]),
+        ({"turns": ["no turn"]}, '{"turns":["no turn"]}', []),
+        ({"text": "一章"}, "一章", []),
+        ("raw row", "raw row", []),
+        (None, "", []),
+        ([1, 2], "[1,2]", []),
+    ],
+)
+def test_records_of_any_form_have_a_text(record, text, starts):
+    assert transcript(record) == (text, starts)
+
+
+@given(st.text())
+def test_hiding_keeps_places(text):
+    assert len(hide(text)) == len(text)
 
 
 def test_reward_model_is_held_against_length(finished_run):
@@ -429,18 +619,3 @@ def test_thinning_keeps_both_ends(size, limit):
     kept = thin(points, limit)
     assert len(kept) <= limit + 1
     assert (kept[:1], kept[-1:]) == (points[:1], points[-1:])
-
-
-@pytest.mark.parametrize(
-    ("record", "text"),
-    [
-        ({"turns": [{"role": "user", "content": "问"}, {"role": "assistant", "content": "答"}]}, "问 ▸ 答"),
-        ({"text": "章节"}, "章节"),
-        ({"question": "问"}, "问"),
-        ("原文", "原文"),
-        (None, ""),
-        ([1, 2], "[1,2]"),
-    ],
-)
-def test_text_of_any_record(record, text):
-    assert record_text(record) == text

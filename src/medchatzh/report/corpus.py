@@ -38,7 +38,7 @@ def retention(inputs: Inputs, lost: Counter[tuple[str, str]]) -> tuple[Block, ..
     blocks += _edits(_table(curated, "edits"), inputs)
     blocks += _lengths(_table(curated, "lengths"))
     blocks += _overlap(inputs, curated)
-    blocks += _threshold(inputs)
+    blocks += [*_threshold(inputs), *_mix(inputs)]
     return tuple(blocks)
 
 
@@ -63,7 +63,10 @@ def _streams(inputs: Inputs, by_source: Mapping[str, Any], lost: Counter[tuple[s
         if "score" in inputs:
             kept -= lost["score", source]
             stream["奖励筛选后 / by reward"] = kept
-        if "sft" in inputs:
+        if "mix" in inputs:
+            used = _table(inputs.facts("mix"), "by_source").get(source, {})
+            stream["混合 / mix"] = used.get("train", 0) - used.get("repeats", 0) + used.get("validation", 0)
+        elif "sft" in inputs:
             stream["用于微调 / SFT"] = kept if pools.get(source) in (None, *trained_on) else 0
     return streams
 
@@ -133,7 +136,7 @@ def _stages(inputs: Inputs) -> Iterator[Block]:
 
 def _reasons(inputs: Inputs) -> Iterator[Block]:
     rows = []
-    for label in ("ingest", "books", "curate", "score", "evaluate"):
+    for label in ("ingest", "books", "curate", "score", "mix", "evaluate"):
         manifest = inputs.manifests.get(label)
         for reason, dropped in sorted(manifest.dropped.items(), key=lambda item: (-item[1], item[0])) if manifest else ():
             rows.append(Row((text(label), text(reason), count(dropped), share(dropped, manifest.num_in) if manifest else Cell())))
@@ -209,5 +212,24 @@ def _threshold(inputs: Inputs) -> Iterator[Block]:
         "The paper cuts at 0.5 of an unbounded score, whose zero and scale mean nothing by themselves",
     )
     yield Figure(Both("阈值与保留率", "Retention against the threshold"), chart, (note,))
-    rows = tuple(Row((number(value, 3), Cell(f"{100 * kept:.0f} %", value=kept))) for value, kept in points[::2])
-    yield Table(Both("阈值与保留率：数字", "The same as numbers"), ("阈值 / threshold", "保留 / kept"), rows, folded=True)
+    chances = facts.get("probabilities", ())
+    columns = ("阈值 / threshold", "保留 / kept", *(("胜率 / probability",) if chances else ()))
+    rows = tuple(
+        Row((number(value, 3), Cell(f"{100 * kept:.0f} %", value=kept), *(number(chance) for chance in chances[place : place + 1])))
+        for place, (value, kept) in enumerate(points)
+    )
+    yield Table(Both("阈值与保留率：数字", "The same as numbers"), columns, rows[::2], folded=True)
+
+
+def _mix(inputs: Inputs) -> Iterator[Block]:
+    facts = inputs.facts("mix")
+    parts = ("num_in", "train", "validation", "repeats")
+    groups = [(f"{POOLS.get(pool, (pool,))[0]} / {pool}", counts) for pool, counts in _table(facts, "by_pool").items()]
+    groups += sorted(_table(facts, "by_source").items(), key=lambda item: (-item[1].get("train", 0), item[0]))
+    rows = tuple(Row((text(name), *(count(counts.get(part)) for part in parts))) for name, counts in groups if counts.get("num_in"))
+    if rows:
+        heads = ("池、来源 / pool, source", "可用 / available", "训练 / train", "验证 / validation", "其中重复 / repeats")
+        note = Both(
+            "重复：按配比多次取用的行，计入训练", "Repeats: lines of training that are not a record's first, as the proportions ask"
+        )
+        yield Table(Both("混合", "The mix"), heads, rows, (note,))

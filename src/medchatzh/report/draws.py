@@ -17,8 +17,8 @@ from medchatzh.report.quotes import transcript
 
 STAGES = ("ingest", "books", "curate", "score")
 """Stages that write `rejects.jsonl`."""
-_MASK = re.compile(rb"<(?:[\xe4-\xe9][\x80-\xbf]{2}|[A-Z]){1,6}>")
-"""What curation puts in the place of a value: `<手机>`, `<QQ>`."""
+MASK = re.compile("<[\u4e00-\u9fffA-Z]{1,6}>|某某|某医院")
+"""What curation puts in the place of a value: `<手机>`, `<QQ>`, and plain words for names."""
 
 
 class Draw:
@@ -103,11 +103,10 @@ def _lines(inputs: Inputs, label: str, name: str) -> Iterator[bytes]:
 
 
 def _add_masks(kinds: dict[str, Draw], line: bytes, seed: int, how_many: int) -> None:
-    for mask in dict.fromkeys(_MASK.findall(line)):
-        name = mask.decode()
-        if name not in kinds:
-            kinds[name] = Draw(f"{seed}:{name}", how_many)
-        kinds[name].add(line)
+    for mask in dict.fromkeys(MASK.findall(line.decode("utf-8", "replace"))):
+        if mask not in kinds:
+            kinds[mask] = Draw(f"{seed}:{mask}", how_many)
+        kinds[mask].add(line)
 
 
 def _masked(lines: Draw, mask: str) -> Iterator[Masked]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import msgspec
 
 from medchatzh.records import Dialogue, Reject, read
 from medchatzh.report.data import Inputs, quote
-from medchatzh.report.draws import Drawn
+from medchatzh.report.draws import MASK, Drawn
 from medchatzh.report.quotes import differences, marked, transcript
 from medchatzh.report.view import Block, Both, Heading, Quote, Quotes, Row, Side, Table, Text, count, text
 
@@ -17,7 +16,6 @@ _CHARS = 240
 _PAIR_CHARS = 600
 _CONTEXT_CHARS = 80
 _MAX_SENTENCES = 40
-_MASK = re.compile("<[\u4e00-\u9fffA-Z]{1,6}>")
 
 
 class Pair(msgspec.Struct):
@@ -96,10 +94,8 @@ def _reject(reject: Reject) -> Quote:
 def _spans(reject: Reject, words: str, starts: list[int]) -> list[tuple[int, int]]:
     """What to mark: the masks of personal data, or what the rule saw."""
     if reject.reason == "personal_data":
-        return [found.span() for found in _MASK.finditer(words)]
+        return [found.span() for found in MASK.finditer(words)]
     if reject.span is None or reject.span[0] >= len(starts):
         return []
     turn, start, end = reject.span
-    place = starts[turn]
-    # The span counts in the text before masking: behind a mask it no longer holds.
-    return [] if _MASK.search(words, place, place + start) else [(place + start, place + end)]
+    return [(starts[turn] + start, starts[turn] + end)]
