@@ -12,9 +12,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("P
 import pytest
 from hypothesis import settings
 
-settings.register_profile("ci", derandomize=True)  # the same examples every time; new ones are for the developer to find
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+settings.register_profile("local", deadline=None)  # a first call may compile, a machine may be busy
+settings.register_profile("ci", deadline=None, derandomize=True)  # the same examples every time; new ones are for the developer to find
+settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 TEXTS = [
     "高血压患者应低盐饮食，规律服药，定期监测血压。",

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from medchatzh.curate import duplicates
@@ -37,7 +37,6 @@ def text(chance: random.Random, length: int) -> str:
     return "".join(chance.choices(HANZI, k=length))
 
 
-@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.text(max_size=30), max_size=5))
 @example(["ΑΣ ας", "e\u0301 é", "㎎ ① ½", "\ud800", "👨‍👩‍👧", "한 ᄒ\u1161", "İ", "ﬁ", "𠀀𡃁", "_x_", "\U0002f800", "Ａ１"])
 def test_normalised_texts_are_those_of_records(texts: list[str]) -> None:

@@ -27,7 +27,7 @@ def curate_records(
     """Every record once, in order: repaired and kept, or as a Reject (personal data masked) that says why. All in memory."""
     from medchatzh.curate import duplicates
     from medchatzh.curate.benchmark import Benchmark
-    from medchatzh.curate.clean import Cleaner, reject
+    from medchatzh.curate.clean import Cleaner, rejects
 
     outcomes = Cleaner(config, Benchmark(questions, config.decontamination), boilerplate)(list(records))
     kept = [outcome for outcome in outcomes if isinstance(outcome, Dialogue)]
@@ -39,7 +39,7 @@ def curate_records(
         if isinstance(outcome, Reject):
             yield outcome
             continue
-        yield reject(outcome, *told[row]) if row in told else outcome
+        yield rejects([(outcome, *told[row])])[0] if row in told else outcome
         row += 1
 
 

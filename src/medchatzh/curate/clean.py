@@ -15,13 +15,20 @@ from numpy.typing import NDArray
 
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.config import Config
+from medchatzh.curate.duplicates import REASONS
 from medchatzh.curate.boilerplate import SUBSTANCE, trim
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
-from medchatzh.curate.privacy import mask, mask_dialogue
+from medchatzh.curate.privacy import DEFAULT_KINDS, mask, mask_dialogue
+from medchatzh.curate.privacy.gate import opened
 from medchatzh.curate.repair import CLASSES, SIGNS, repair
 from medchatzh.curate.rules import Case, PoolRules, Rule, Seen, chosen
 from medchatzh.curate.rules.script import JUNK
 from medchatzh.records import Dialogue, Reject, Turn
+
+Verdict = tuple[str, "str | Seen"]
+"""The reason of a Reject, and what was seen."""
+NAMES_IDS = ("in_benchmark", *REASONS)
+"""Reasons whose detail begins with another record's id."""
 
 
 class Cleaner:
@@ -39,19 +46,24 @@ class Cleaner:
 
     def __call__(self, records: Sequence[Dialogue]) -> list[Dialogue | Reject]:
         """Each record repaired and kept, or as a Reject (personal data masked) that says why."""
-        outcomes: list[Dialogue | Reject] = list(records)
         if not records:
-            return outcomes
+            return []
         found = self._features(records)
-        changed = [(row, made) for row in self._to_repair(found) if (made := self._repaired(records[row])) is not records[row]]
-        for row, made in changed:
-            outcomes[row] = made
-        rows = np.array([row for row, _ in changed], np.int64)
-        same = np.setdiff1d(np.arange(len(records)), rows, assume_unique=True)
-        self._judge(outcomes, same, found.take(same))
+        made = list(records)
+        changed = []
+        for row in self._to_repair(found):
+            made[row] = self._repaired(records[row])
+            if made[row] is not records[row]:
+                changed.append(row)
+        same = np.setdiff1d(np.arange(len(records)), changed, assume_unique=True)
+        verdicts = self._judge(made, same, found.take(same))
         if changed:  # a repair can change what the gates saw
-            self._judge(outcomes, rows, self._features([made for _, made in changed]))
-        self._decontaminate(outcomes)
+            verdicts |= self._judge(made, np.array(changed), self._features([made[row] for row in changed]))
+        verdicts |= self._leaks(made, np.setdiff1d(np.arange(len(records)), list(verdicts), assume_unique=True))
+        outcomes: list[Dialogue | Reject] = list(made)
+        rows = sorted(verdicts)
+        for row, refused in zip(rows, rejects([(made[row], *verdicts[row]) for row in rows]), strict=True):
+            outcomes[row] = refused
         return outcomes
 
     def settings(self, record: Dialogue) -> PoolRules:
@@ -98,32 +110,26 @@ class Cleaner:
                 record = msgspec.structs.replace(masked, edits=(*record.edits, "personal_data"))
         return record
 
-    def _judge(self, outcomes: list[Dialogue | Reject], rows: NDArray[np.int64], found: Features) -> None:
-        """Replace each of the rows that a rule rejects by its Reject. The first rule that fires names the reason."""
-        alive = np.ones(len(rows), bool)
-        cases: dict[int, Case] = {}
-        keys = [(outcomes[row].pool, outcomes[row].source) for row in rows.tolist()]  # type: ignore[union-attr]
+    def _judge(self, records: Sequence[Dialogue], rows: NDArray[np.int64], found: Features) -> dict[int, Verdict]:
+        """Row → what speaks against it, of the rows that some rule rejects. The first rule that fires names the reason."""
         groups: dict[PoolRules, list[int]] = {}
-        for place, key in enumerate(keys):
-            if key not in self._settings:
-                self._settings[key] = self._config.thresholds(*key)
-            groups.setdefault(self._settings[key], []).append(place)
-        parts = [
-            (settings, np.array(places), found.take(np.array(places)) if len(groups) > 1 else found) for settings, places in groups.items()
-        ]
+        for place, row in enumerate(rows.tolist()):
+            groups.setdefault(self.settings(records[row]), []).append(place)
+        parts = [(settings, np.array(places), found.take(np.array(places))) for settings, places in groups.items()]
+        verdicts: dict[int, Verdict] = {}
+        cases: dict[int, Case] = {}
         for rule in self._rules:
             suspects = np.zeros(len(rows), bool)
             for settings, places, part in parts:
                 suspects[places] = self._gate(rule, part, settings)
-            for place in np.flatnonzero(suspects & alive).tolist():
-                row = int(rows[place])
-                record = outcomes[row]
-                assert isinstance(record, Dialogue)
-                if place not in cases:
-                    cases[place] = self.case(record)
-                if (seen := rule.find(cases[place])) is not None:
-                    outcomes[row] = reject(record, rule.name, seen)
-                    alive[place] = False
+            for row in rows[suspects].tolist():
+                if row in verdicts:
+                    continue
+                if row not in cases:
+                    cases[row] = self.case(records[row])
+                if (seen := rule.find(cases[row])) is not None:
+                    verdicts[row] = rule.name, seen
+        return verdicts
 
     def _gate(self, rule: Rule, found: Features, settings: PoolRules) -> Mask:
         opened = np.ones(len(found.bits), bool)
@@ -135,21 +141,27 @@ class Cleaner:
             opened &= rule.gate(found, settings)
         return opened
 
-    def _decontaminate(self, outcomes: list[Dialogue | Reject]) -> None:
-        if not self._benchmark:
-            return
-        rows = [row for row, outcome in enumerate(outcomes) if isinstance(outcome, Dialogue)]
-        kept: list[Dialogue] = [outcomes[row] for row in rows]  # type: ignore[misc]
-        suspects = self._benchmark.suspects(kept) if self._gated else np.ones(len(kept), bool)
-        for place in np.flatnonzero(suspects).tolist():
-            if (match := self._benchmark.match(kept[place])) is not None:
-                outcomes[rows[place]] = reject(kept[place], "in_benchmark", str(match))
+    def _leaks(self, records: Sequence[Dialogue], rows: NDArray[np.int64]) -> dict[int, Verdict]:
+        """Row → the benchmark question that it gives away, of the rows that do."""
+        if not self._benchmark or not len(rows):
+            return {}
+        if self._gated:
+            rows = rows[self._benchmark.suspects([records[row] for row in rows])]
+        matches = {row: self._benchmark.match(records[row]) for row in rows.tolist()}
+        return {row: ("in_benchmark", str(match)) for row, match in matches.items() if match is not None}
 
 
-def reject(record: Dialogue, reason: str, seen: str | Seen) -> Reject:
-    """The Reject of a record, personal data masked. Details of duplicates and of the benchmark are ids, and stay as they are."""
+def rejects(refused: Sequence[tuple[Dialogue, str, str | Seen]]) -> list[Reject]:
+    """The Rejects of some records, for a reason each. Personal data is masked, of whatever kinds the rules let pass."""
+    texts = [turn.content for record, *_ in refused for turn in record.turns]
+    owner = [number for number, (record, *_) in enumerate(refused) for _ in record.turns]
+    personal = set(np.array(owner, np.int64)[opened(texts, DEFAULT_KINDS)].tolist())
+    return [_reject(record, reason, seen, may_hold=number in personal) for number, (record, reason, seen) in enumerate(refused)]
+
+
+def _reject(record: Dialogue, reason: str, seen: str | Seen, *, may_hold: bool) -> Reject:
+    masked = mask_dialogue(record) if may_hold else record
     detail = seen.detail if isinstance(seen, Seen) else seen
-    masked = mask_dialogue(record)
     return Reject(
         id=record.id,
         source=record.source,
@@ -157,7 +169,7 @@ def reject(record: Dialogue, reason: str, seen: str | Seen) -> Reject:
         category=record.category,
         stage="curate",
         reason=reason,
-        detail=detail if reason in ("exact_duplicate", "near_duplicate", "same_question", "in_benchmark") else mask(detail),
+        detail=mask(detail) if masked is not record and reason not in NAMES_IDS else detail,
         span=(seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and masked is record else None,
         record=masked,
     )

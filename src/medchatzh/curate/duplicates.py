@@ -75,7 +75,7 @@ def keys(records: Sequence[Dialogue], settings: Duplicates) -> Keys:
     """The keys of some records (what the settings do not ask for stays 0)."""
     table = np.zeros((NUM_KEYS, len(records)), np.uint64)
     codes, starts = spoken(records)
-    data = memoryview(codes).cast("B")
+    data = codes.tobytes()
     digests = b"".join(
         blake2b(data[4 * start : 4 * end], digest_size=16).digest()
         for start, end in zip(starts.tolist(), starts[1:].tolist(), strict=False)
@@ -114,10 +114,17 @@ class Drops(NamedTuple):
     keepers: NDArray[np.int64]
     similarities: NDArray[np.float64]
 
+    def take(self, which: NDArray[np.int64] | slice) -> Drops:
+        """Some of them."""
+        return Drops(self.rows[which], self.reasons[which], self.keepers[which], self.similarities[which])
+
     def each(self) -> Iterator[tuple[int, str, int, float]]:
         """(row, reason, keeper's row, similarity) of each."""
         for row, reason, keeper, similarity in zip(*(values.tolist() for values in self), strict=True):
             yield row, REASONS[reason], keeper, similarity
+
+
+NOTHING = Drops(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64), np.empty(0))
 
 
 def detail(reason: str, keeper: str, similarity: float) -> str:
@@ -150,10 +157,8 @@ def find(tables: Sequence[Keys], settings: Duplicates, verify: Callable[[NDArray
         order = np.lexsort((rows, size.max(initial=0) - size, questions := _column(tables, _QUESTION)[rows]))
         later, keeper = _later_of_equal(questions[order])
         drop(2, rows[order][later], rows[order][keeper])
-    none = Drops(np.empty(0, np.int64), np.empty(0, np.int8), np.empty(0, np.int64), np.empty(0))
-    merged = Drops(*(np.concatenate([getattr(one, name) for one in (none, *found)]) for name in Drops._fields))
-    order = np.argsort(merged.rows, kind="stable")
-    return Drops(*(values[order] for values in merged))
+    rows, reasons, keepers, similarities = (np.concatenate(column) for column in zip(*(NOTHING, *found), strict=True))
+    return Drops(rows, reasons, keepers, similarities).take(np.argsort(rows, kind="stable"))
 
 
 def _column(tables: Sequence[Keys], number: int) -> NDArray[np.uint64]:
@@ -176,7 +181,9 @@ def _near(
     tables: Sequence[Keys], rows: NDArray[np.int64], min_similarity: float, verify: Callable[[NDArray[np.int64]], Shingles]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """(dropped rows, their keepers, similarities) among `rows`."""
-    members, groups, num_groups = [], [], 0
+    members: list[NDArray[np.uint32]] = []
+    groups: list[NDArray[np.int64]] = []
+    num_groups = 0
     for band in range(_BANDS.start, _BANDS.stop):
         for places, group in _shared(_column(tables, band)[rows]):
             members.append(places)
@@ -188,9 +195,9 @@ def _near(
     del members, groups
     order = np.argsort(member, kind="stable")
     member, group = member[order], group[order]
-    candidates, group_starts = np.unique(member, return_index=True)
-    candidates = rows[candidates.astype(np.int64)]
-    group_starts = np.append(group_starts, len(member)).astype(np.int64)
+    distinct, first_entries = np.unique(member, return_index=True)
+    candidates = rows[distinct]
+    group_starts = np.append(first_entries, len(member)).astype(np.int64)
     hashes, starts = verify(candidates)
     keeper, similarity = np.empty(len(candidates), np.int64), np.empty(len(candidates))
     state = (

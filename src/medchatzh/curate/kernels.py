@@ -42,7 +42,7 @@ def mixed(value: np.uint64) -> np.uint64:
 
 
 @njit(cache=True, nogil=True)
-def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign_starts, sign_bits, bits, counts, trimmed):  # type: ignore[no-untyped-def]
+def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign_starts, sign_bits, bits, counts, trimmed):
     """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 5] (characters of each class of `classes`; the last is white
     space) and trimmed [T] (characters without white space at the ends).
 
@@ -84,7 +84,7 @@ def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign
 
 
 @njit(cache=True, nogil=True)
-def normalized(codes, starts, table, out, out_starts, is_complex):  # type: ignore[no-untyped-def]
+def normalized(codes, starts, table, out, out_starts, is_complex):
     """Write the normalised code points of all texts into `out`; out_starts [T + 1]; is_complex [T] marks texts that Python must do."""
     filled = 0
     out_starts[0] = 0
@@ -107,7 +107,7 @@ def normalized(codes, starts, table, out, out_starts, is_complex):  # type: igno
 
 
 @njit(cache=True, nogil=True)
-def shingle(codes, place, length):  # type: ignore[no-untyped-def]
+def shingle(codes, place, length):
     """64-bit hash of `codes[place:place + length]`."""
     value = np.uint64(length)
     for offset in range(length):
@@ -116,7 +116,7 @@ def shingle(codes, place, length):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def shingles(codes):  # type: ignore[no-untyped-def]
+def shingles(codes):
     """Sorted distinct hashes of the shingles of one normalised text; a shorter text is one shingle, an empty one none."""
     length = min(SHINGLE_CHARS, codes.size)
     if not length:
@@ -134,7 +134,7 @@ def shingles(codes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def jaccard(one, other):  # type: ignore[no-untyped-def]
+def jaccard(one, other):
     """Exact Jaccard similarity of two sorted sets of hashes."""
     a = b = common = 0
     while a < one.size and b < other.size:
@@ -151,7 +151,7 @@ def jaccard(one, other):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def min_hashes(codes, starts, xors, factors, bands):  # type: ignore[no-untyped-def]
+def min_hashes(codes, starts, xors, factors, bands):
     """Fill bands [B, R] with the band keys of R normalised texts; xors, factors [H] make H = B × ROWS hash functions of one."""
     num_hashes = xors.size
     least = np.empty(num_hashes, np.uint32)
@@ -172,7 +172,7 @@ def min_hashes(codes, starts, xors, factors, bands):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def grams(codes, width):  # type: ignore[no-untyped-def]
+def grams(codes, width):
     """Hashes of all n-grams of a normalised text, in order, with repeats."""
     found = np.empty(max(0, codes.size - width + 1), np.uint64)
     for place in range(found.size):
@@ -181,7 +181,7 @@ def grams(codes, width):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def fill(bitmap, hashes):  # type: ignore[no-untyped-def]
+def fill(bitmap, hashes):
     """Set a bit for each hash; the bitmap's size in bits is a power of two."""
     mask = np.uint64(bitmap.size * 64 - 1)
     for value in hashes:
@@ -190,7 +190,7 @@ def fill(bitmap, hashes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def hash_table(hashes):  # type: ignore[no-untyped-def]
+def hash_table(hashes):
     """Open addressing: place [size] → position in `hashes` (distinct), or -1; the size is a power of two, at most half filled."""
     size = 64
     while size < 2 * hashes.size:
@@ -206,7 +206,7 @@ def hash_table(hashes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _position(value, hashes, table):  # type: ignore[no-untyped-def]
+def _position(value, hashes, table):
     mask = np.uint64(table.size - 1)
     place = value & mask
     while table[place] >= 0:
@@ -217,7 +217,22 @@ def _position(value, hashes, table):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def overlaps(codes, starts, width, min_grams, min_containment, near_share, short_chars, min_similarity, bitmap, gram_index, shingle_index, num_grams, texts, found):  # type: ignore[no-untyped-def]
+def overlaps(
+    codes,
+    starts,
+    width,
+    min_grams,
+    min_containment,
+    near_share,
+    short_chars,
+    min_similarity,
+    bitmap,
+    gram_index,
+    shingle_index,
+    num_grams,
+    texts,
+    found,
+):
     """Mark texts [T] that share enough with one text of an index (see `benchmark.py` for why this is enough).
 
     gram_index and shingle_index are (hashes, table, owner_starts, owners); num_grams [texts of the index]; texts is the (hashes, starts) of their
@@ -276,7 +291,7 @@ def overlaps(codes, starts, width, min_grams, min_containment, near_share, short
 
 
 @njit(cache=True, nogil=True)
-def line_hits(codes, starts, table, bitmap, found):  # type: ignore[no-untyped-def]
+def line_hits(codes, starts, table, bitmap, found):
     """Mark raw texts [T] one of whose lines is, normalised, in the bitmap of `line_hash`es; also those with a line that only Python can normalise."""
     mask = np.uint64(bitmap.size * 64 - 1)
     for text in range(starts.size - 1):
@@ -302,7 +317,7 @@ def line_hits(codes, starts, table, bitmap, found):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def line_hash(codes):  # type: ignore[no-untyped-def]
+def line_hash(codes):
     """The hash by which `line_hits` knows a normalised line."""
     value = np.uint64(0)
     for code in codes:
@@ -311,7 +326,7 @@ def line_hash(codes):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def keep_first(first, last, group_starts, groups, sizes_at, flat, min_similarity, head, link, length, checked, keeper, similarity):  # type: ignore[no-untyped-def]
+def keep_first(first, last, group_starts, groups, sizes_at, flat, min_similarity, head, link, length, checked, keeper, similarity):
     """Go through candidates `first` … `last` in order: each is dropped for the earliest kept one that is as similar, or kept.
 
     Candidate c is in `groups[group_starts[c]:group_starts[c + 1]]` and has the shingles `flat[sizes_at[c]:sizes_at[c + 1]]`. head, length

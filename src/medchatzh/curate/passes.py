@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medchatzh.curate import boilerplate, duplicates
 from medchatzh.curate.benchmark import Benchmark
-from medchatzh.curate.clean import Cleaner, reject
+from medchatzh.curate.clean import Cleaner, rejects
 from medchatzh.curate.config import Config
 from medchatzh.curate.privacy import mask_dialogue
 from medchatzh.curate.tally import Tally, tally, total, without
@@ -185,7 +185,7 @@ def find_duplicates(num_shards: int, config: Config, out: Path, context: Context
     _write_pairs(drops, folders, starts, out)
     bounds = np.searchsorted(drops.rows, starts)
     for number in range(num_shards):
-        part = duplicates.Drops(*(values[bounds[number] : bounds[number + 1]] for values in drops))
+        part = drops.take(slice(bounds[number], bounds[number + 1]))
         told = [
             Drop(row - int(starts[number]), reason, duplicates.detail(reason, ids[keeper], similarity))
             for row, reason, keeper, similarity in part.each()
@@ -271,6 +271,6 @@ def _write(job: Writing, folder: Path) -> Tally:
         pools[drop.place] = ""
     for pool in ("general", "medical"):
         (folder / f"{pool}.jsonl").write_bytes(b"".join(line for line, own in zip(lines, pools, strict=True) if own == pool))
-    rejects = [reject(record, drop.reason, drop.detail) for record, drop in dropped]
-    (folder / _REJECTS).write_bytes((job.folder / _REJECTS).read_bytes() + _encoder.encode_lines(rejects))
+    repeated = rejects([(record, drop.reason, drop.detail) for record, drop in dropped])
+    (folder / _REJECTS).write_bytes((job.folder / _REJECTS).read_bytes() + _encoder.encode_lines(repeated))
     return without(job.tally, [(record, drop.reason) for record, drop in dropped])
