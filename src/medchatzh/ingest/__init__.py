@@ -72,9 +72,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context,
             raise ValueError(f"source {source.name!r}: none of the {len(files)} raw files matches {source.path}")
         work += cut(source, own)
     tallies = shards.work(read_unit, work, out, context, label="ingest", unit="rows", kind=Tally)
-    done = [
-        (unit, shards.shard(out.resolve(), "ingest", number), tally) for number, (unit, tally) in enumerate(zip(work, tallies, strict=True))
-    ]
+    folders = [shards.shard(out.resolve(), "ingest", place) for place in range(len(work))]
+    done = list(zip(work, folders, tallies, strict=True))
     total = Tally()
     by_source = {source.name: Tally() for source in config.sources}
     for unit, _, tally in done:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import errno
 import gzip
 import io
 import lzma
@@ -33,7 +34,7 @@ _UNPACKERS: tuple[tuple[bytes, Callable[[Path], Any]], ...] = ((b"\x1f\x8b", gzi
 class Part:
     """One readable file: plain, unpacked, or a member of an archive. `name` is `path` or `path!member`.
 
-    With a `span` (start, end) in bytes only those are read, but encoding and format are told from the start of the whole file.
+    With a `span` (start, end) only those bytes are read, but the format is told from the start of the whole file.
     """
 
     def __init__(self, name: str, opener: Callable[[], BinaryIO], declared: str = "", span: tuple[int, int] | None = None) -> None:
@@ -45,8 +46,11 @@ class Part:
         self._span = span
 
     @classmethod
-    def of_plain(cls, name: str, path: Path, declared: str = "", span: tuple[int, int] | None = None) -> Part:
-        return cls(name, partial(_open_plain, path), declared, span)
+    def of_plain(cls, name: str, path: Path, start: int, end: int, encoding: str) -> Part:
+        """Bytes of a plain file whose encoding is known."""
+        part = cls(name, partial(_open_plain, path), span=(start, end))
+        part.encoding = encoding
+        return part
 
     @property
     def is_plain(self) -> bool:
@@ -116,8 +120,11 @@ class _Span(io.RawIOBase):
 
 
 def is_of_machine(error: Exception) -> bool:
-    """Whether the operating system failed (no permission, a full disk), not the data: then a rerun may well succeed."""
-    return isinstance(error, OSError) and error.errno is not None
+    """Whether the operating system failed (no permission, a full disk), not the data: then a rerun may well succeed.
+
+    EINVAL is the data's: a zip whose directory names a place before the file's start.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _read(file: BinaryIO) -> tuple[bytes, Exception | None]:

@@ -19,15 +19,18 @@ from medchatzh.ingest.encoding import BAD
 MAX_ROW_LINES = 200
 """A quoted CSV field may span so many lines; beyond, its quote is taken for a stray one, so that it swallows no further rows."""
 
-MAX_RECORD_CHARS = 1 << 26
+MAX_RECORD_CHARS = 1 << 24
 """An element of an array that has not ended after so many characters is broken, so that a stray bracket does not load the whole file."""
 
-_CHUNK_CHARS = 1 << 20
+_CHUNK_CHARS = 1 << 16
+"""Small, because an error of Python's parser costs a count of the lines of all that is in the buffer."""
+_TOO_DEEP = "nested too deep"
+_TOO_DEEP_CHARS = 1000
+"""After a value nested too deep so many characters are passed over, since what begins in them is about as deep."""
 _NUM_LINES = 50
 """By so many lines a file is told."""
 _LONG_LINE_CHARS = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n,]*")
-_OBJECT = re.compile(r"\{")
 _JSON_START = re.compile(r'\s*(?:\[\s*[\[{"\]]|\{\s*["}])')
 _UNDECODED = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
 _decode_line = msgspec.json.Decoder().decode
@@ -166,7 +169,7 @@ class _Window:
 
     def move(self, position: int) -> None:
         self.line += self.buffer.count("\n", self.position, position)
-        self.position = position
+        self.position = min(position, len(self.buffer))
 
     def holds(self, text: str, end: int) -> bool:
         return self.buffer.find(text, self.position, end) >= 0
@@ -193,7 +196,9 @@ class _Window:
                 at_end = error.pos >= len(self.buffer) - 8 or error.msg.startswith("Unterminated string")
                 if not (at_end and self.fill()):
                     raise
-            except (ValueError, RecursionError) as error:
+            except RecursionError:
+                raise json.JSONDecodeError(_TOO_DEEP, self.buffer, self.position) from None
+            except ValueError as error:
                 raise json.JSONDecodeError(str(error), self.buffer, self.position) from None
 
 
@@ -230,21 +235,23 @@ def _where(window: _Window, error: json.JSONDecodeError) -> str:
 
 
 def _resume(window: _Window, accept: Callable[[Any], bool]) -> None:
-    """Move on to the next object that is a record by itself, or to the end."""
+    """Move on to the next object that is a record by itself, or to the end. An object after a colon is a part of one."""
     window.move(window.position + 1)
     while True:
-        match = _OBJECT.search(window.buffer, window.position)
-        if not match:
+        start = window.buffer.find("{", window.position)
+        if start < 0:
             window.move(len(window.buffer))
             if not window.fill():
                 return
             continue
-        window.move(match.start())
-        with suppress(json.JSONDecodeError):
-            value, _ = window.decode()
-            if accept(value):
+        is_field = window.buffer[max(0, start - 20) : start].rstrip().endswith(":")
+        window.move(start)
+        try:
+            if not is_field and accept(window.decode()[0]):
                 return
-        window.move(window.position + 1)
+            window.move(window.position + 1)
+        except json.JSONDecodeError as error:
+            window.move(window.position + (_TOO_DEEP_CHARS if error.msg == _TOO_DEEP else 1))
 
 
 def table_rows(stream: TextIO, delimiter: str) -> Iterator[Row]:

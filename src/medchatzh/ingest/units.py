@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -38,12 +38,20 @@ UNIT_BYTES = 1 << 25
 show. Never a function of the number of workers."""
 
 
+class Span(NamedTuple):
+    """Bytes of a file, and its encoding, which may show itself far from its start."""
+
+    start: int
+    end: int
+    encoding: str
+
+
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
-    """Files of a source (name → path), or bytes `span[0]` to `span[1]` of its one file."""
+    """Files of a source (name → path), or a piece of one of them."""
 
     source: Source
     files: dict[str, Path]
-    span: tuple[int, int] | None = None
+    span: Span | None = None
 
 
 class Tally(Facts, kw_only=True):
@@ -92,28 +100,30 @@ def cut(source: Source, files: Mapping[str, Path]) -> list[Unit]:
         if waiting and size + more > UNIT_BYTES:
             found.append(Unit(source=source, files=waiting))
             waiting, size = {}, 0
-        if probes[name][1]:
-            found += [Unit(source=source, files={name: path}, span=span) for span in byte_ranges(path, UNIT_BYTES)]
+        if encoding := probes[name][1]:
+            spans = (Span(start, end, encoding) for start, end in byte_ranges(path, UNIT_BYTES))
+            found += [Unit(source=source, files={name: path}, span=span) for span in spans]
         else:
             waiting[name] = path
             size += more
     return [*found, Unit(source=source, files=waiting)] if waiting else found
 
 
-def _probe(name: str, path: Path, source: Source) -> tuple[bool, bool]:
-    """Whether a file's format merges over files, and whether the file can be cut, told by its first part."""
+def _probe(name: str, path: Path, source: Source) -> tuple[bool, str]:
+    """Whether a file's format merges over files, and its encoding where it can be cut (else ''), told by its first part."""
     try:
         with closing(parts(name, path, source.encoding)) as found:  # an archive is open until its parts are closed
             part = next(found, None)
             chosen = format_of(part, source) if part else None
             if not part or not chosen:
-                return False, False
-            large = part.is_plain and path.stat().st_size > UNIT_BYTES
-            return bool(chosen.merge), large and chosen.by_line and not part.encoding.startswith("utf-16") and is_lines(part.head)
+                return False, ""
+            can_be_cut = part.is_plain and path.stat().st_size > UNIT_BYTES and chosen.by_line and is_lines(part.head)
+            encoding = part.encoding if can_be_cut and not part.encoding.startswith("utf-16") else ""
+            return bool(chosen.merge), encoding
     except (Unreadable, *CORRUPT) as error:
         if is_of_machine(error):
             raise
-        return False, False
+        return False, ""
 
 
 def read_unit(unit: Unit, folder: Path) -> Tally:
@@ -134,7 +144,7 @@ def read_unit(unit: Unit, folder: Path) -> Tally:
                 reasons[record.reason] += 1
     tally.counts, tally.reasons = {FILES[kind]: count for kind, count in counts.items()}, dict(reasons)
     if unit.span:
-        tally.num_lines = _num_lines(next(iter(unit.files.values())), *unit.span)
+        tally.num_lines = _num_lines(next(iter(unit.files.values())), unit.span.start, unit.span.end)
     return tally
 
 
@@ -148,7 +158,7 @@ def _num_lines(path: Path, start: int, end: int) -> int:
     return num_lines
 
 
-def read_source(source: Source, files: Mapping[str, Path], tally: Tally, span: tuple[int, int] | None = None) -> Iterator[Record]:
+def read_source(source: Source, files: Mapping[str, Path], tally: Tally, span: Span | None = None) -> Iterator[Record]:
     """The records and rejects of files of a source, in file order, with id, source, origin, category and pool filled in."""
     pool: Any = sys.intern(source.pool)  # msgspec leaves a default out by identity, which a pickled or decoded text has not
     for file, part, line, record in _found(source, files, tally, span):
@@ -168,12 +178,12 @@ def read_source(source: Source, files: Mapping[str, Path], tally: Tally, span: t
             return
 
 
-def _found(source: Source, files: Mapping[str, Path], tally: Tally, span: tuple[int, int] | None) -> Iterator[tuple[str, str, int, Record]]:
+def _found(source: Source, files: Mapping[str, Path], tally: Tally, span: Span | None) -> Iterator[tuple[str, str, int, Record]]:
     """(file, file or archive member, line, record or Reject) of each row; what a format merges over files comes last."""
     pending: list[Piece] = []
     owners: dict[str, str] = {}
     merge = None
-    is_first = not (span and span[0])
+    is_first = not (span and span.start)
     for name, path in files.items():
         tally.files[name] = [0, 0]
         try:
@@ -200,8 +210,8 @@ def _found(source: Source, files: Mapping[str, Path], tally: Tally, span: tuple[
         yield from ((owners[part], part, line, record) for part, line, record in merge(pending))
 
 
-def _parts(name: str, path: Path, source: Source, span: tuple[int, int] | None) -> Iterator[Part]:
-    return iter([Part.of_plain(name, path, source.encoding, span)]) if span else parts(name, path, source.encoding)
+def _parts(name: str, path: Path, source: Source, span: Span | None) -> Iterator[Part]:
+    return iter([Part.of_plain(name, path, *span)]) if span else parts(name, path, source.encoding)
 
 
 def _corrupt(error: Exception) -> Reject:
@@ -228,7 +238,7 @@ def numberings(found: list[tuple[Unit, Path, Tally]]) -> list[Numbering]:
     for _, same in groupby(found, key=lambda one: one[0].source.name):
         num_rows = num_lines = 0
         for unit, folder, tally in same:
-            num_lines = num_lines if unit.span and unit.span[0] else 0
+            num_lines = num_lines if unit.span and unit.span.start else 0
             made.append(Numbering(folder=folder, unit=unit, num_rows=num_rows, num_lines=num_lines, num_in=tally.num_in))
             num_rows += tally.num_in
             num_lines += tally.num_lines
