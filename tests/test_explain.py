@@ -90,7 +90,7 @@ def run(tmp_path_factory) -> Path:
     write(ingest / "questions.jsonl", QUESTIONS)
     book = Document(id="tcm:1", source="tcm", origin="books/本草.txt:1", text="<篇名>上卷…")
     write(ingest / "books.jsonl", [book])
-    chapter = msgspec.structs.replace(book, id="tcm:本草/1", text="人参味甘微寒。" * 9, book="本草", chapter="上卷")
+    chapter = msgspec.structs.replace(book, id="tcm:本草/1", text="人参味甘微寒。" * 9, book="本草", chapter="上卷", edits=("urls",))
     stub = Reject(
         id="tcm:本草/2", source="tcm", origin=book.origin, stage="books", reason="short_chapter", detail="3 characters", record=None
     )
@@ -211,11 +211,13 @@ def test_a_row_that_ingest_rejected_is_found_by_place_too(run, query):
 def test_a_book_tells_its_chapters(run, query):
     told_of = step(told(run, query), "books")
     assert told_of.outcome == "kept"
-    assert told_of.notes == ("✓ tcm:本草/1  上卷（63 字）", "✗ tcm:本草/2  short_chapter: 3 characters")
+    assert told_of.notes == ("✓ tcm:本草/1  上卷（63 字）urls", "✗ tcm:本草/2  short_chapter: 3 characters")
 
 
 def test_a_chapter_is_found_by_its_id(run):
-    assert step(told(run, "tcm:本草/1"), "books").notes == ("✓ tcm:本草/1  上卷（63 字）",)
+    story = told(run, "tcm:本草/1")
+    assert story.kind == "chapter" and not any("urls" in note for note in step(story, "ingest").notes), "an edit of another stage"
+    assert step(story, "books").notes == ("✓ tcm:本草/1  上卷（63 字）urls",)
     assert told(run, "tcm:本草/2").steps[0].reason == "short_chapter"
 
 
@@ -230,7 +232,7 @@ def test_verbose_lists_the_rules_that_were_passed(run):
 
 @pytest.mark.parametrize(
     ("query", "suggested"),
-    [("clinic:99", "clinic:10"), ("clinic.csv:80", "medical/clinic.csv:11"), ("clinik:1", "clinic:…")],
+    [("clinic:99", "clinic:10"), ("clinic.csv:80", "medical/clinic.csv:11"), ("clinik:1", "clinic:…"), ("tcm:本草/9", "tcm:本草/1")],
 )
 def test_what_is_not_there_is_answered_with_what_is_near(run, query, suggested):
     with pytest.raises(ValueError, match="no such record") as raised:
@@ -269,7 +271,7 @@ def test_the_command_line(run, capsys, monkeypatch):
     assert msgspec.json.decode(capsys.readouterr().out, type=list[Story]) == explain(run, "clinic:2")
     monkeypatch.setattr(sys, "stdin", io.StringIO("clinic:2"))
     assert main(["explain", str(run), "-"]) == 0
-    assert "short_answer" in capsys.readouterr().out, "what comes through standard input is a text, whatever it looks like"
+    assert "文本 text" in capsys.readouterr().out, "what comes through standard input is a text, whatever it looks like"
     assert main(["explain", str(run), "clinic:77"]) == 1
     assert "no such record" in capsys.readouterr().err
 

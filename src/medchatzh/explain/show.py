@@ -20,7 +20,8 @@ _STAGES = {
 }
 _MARKS = {"kept": "✓", "used": "✓", "dropped": "✗", "set aside": "–", "unknown": "?"}
 _OUTCOMES = {"kept": "保留", "used": "使用", "dropped": "舍弃", "set aside": "未用", "unknown": "不明"}
-_KINDS = {"dialogue": "对话", "book": "书", "question": "评测题", "preference": "偏好", "row": "原始行", "text": "文本"}
+_ROLES = {"keeper": "保留者", "benchmark question": "评测题"}
+_KINDS = {"dialogue": "对话", "book": "书", "chapter": "章", "question": "评测题", "preference": "偏好", "row": "原始行", "text": "文本"}
 
 
 def story(told: Story) -> str:
@@ -45,7 +46,7 @@ def _step(step: Step) -> Iterator[str]:
     if step.other:
         other = step.other
         similarity = f"  J = {other.similarity:.3f}" if other.similarity is not None else ""
-        yield f"    {other.role} {other.id}{similarity}{f'  （{other.fate}）' if other.fate else ''}"
+        yield f"    {_ROLES.get(other.role, other.role)} {other.role} {other.id}{similarity}{f'  （{other.fate}）' if other.fate else ''}"
         if other.text:
             yield f"      {other.text}"
     yield from (f"    {_check(check)}" for check in step.checks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -59,8 +59,8 @@ class Tracer:
 
     def near(self, query: str) -> list[str]:
         """What a query that names nothing may have meant."""
-        ingest = self._folders.get("ingest")
-        return files.suggestions(map(ingest.file, _INGESTED) if ingest else (), query, self._known())
+        paths = (folder.file(name) for stage, folder in self._folders.items() for name in _PLACES.get(stage, ()) if stage != "curate")
+        return files.suggestions(paths, query, self._known())
 
     def _known(self) -> list[str]:
         """Names of sources and of raw files."""
@@ -83,12 +83,14 @@ class Tracer:
                 return self._rejected(record)
             case Dialogue():
                 return _story(record, "dialogue", record.pool, [*self._read(record), *self._curated(record)])
+            case Document() if hit.path.stem == "documents":
+                bare = msgspec.structs.replace(record, edits=())
+                return _story(record, "chapter", "", [*self._read(bare), *_chapters([record], [])])
             case Document():
                 return _story(record, "book", "", [*self._read(record), *self._chapters(record)])
             case Question():
-                return _story(
-                    record, "question", "", [*self._read(record), Step("evaluate", "used", notes=("评测题 / a benchmark question",))]
-                )
+                step = Step("evaluate", "used", notes=("评测题 / a benchmark question",))
+                return _story(record, "question", "", [*self._read(record), step])
             case Preference():
                 step = Step("reward", "used", notes=("偏好排序 / a ranking for the reward model",))
                 return _story(record, "preference", "", [*self._read(record), step])
@@ -235,13 +237,15 @@ class Tracer:
             return
         kept = [msgspec.json.decode(line, type=Document) for line in files.lines_from(folder.file("documents"), book.origin)]
         rejects = [msgspec.json.decode(line, type=Reject) for line in files.lines_from(folder.file("rejects"), book.origin)]
-        if book.text and any(document.id == book.id for document in kept):  # the query named one chapter
-            kept, rejects = [document for document in kept if document.id == book.id], []
-        notes = [f"✓ {document.id}  {document.chapter or '—'}（{len(document.text):,} 字）" for document in kept]
-        notes += [f"✗ {reject.id}  {reject.reason}: {private(reject.detail)}" for reject in rejects]
-        yield Step(
-            "books", "kept" if kept else "dropped", detail=f"{len(kept)} 章留 / kept, {len(rejects)} 舍 / dropped", notes=tuple(notes)
-        )
+        yield from _chapters(kept, rejects)
+
+
+def _chapters(kept: Sequence[Document], rejects: Sequence[Reject]) -> Iterator[Step]:
+    """What became of the chapters of a book."""
+    notes = [f"✓ {chapter.id}  {chapter.chapter or '—'}（{len(chapter.text):,} 字）{', '.join(chapter.edits)}".rstrip() for chapter in kept]
+    notes += [f"✗ {reject.id}  {reject.reason}: {private(reject.detail)}" for reject in rejects]
+    detail = f"{len(kept)} 章留 / kept, {len(rejects)} 舍 / dropped"
+    yield Step("books", "kept" if kept else "dropped", detail=detail, notes=tuple(notes))
 
 
 def _limits(folder: Folder, reason: str) -> dict[str, object]:
