@@ -37,9 +37,9 @@ _MASKS = {
 KINDS = tuple(_MASKS)
 """Every kind there is."""
 DEFAULT_KINDS = tuple(kind for kind in KINDS if kind != "hospital")
-"""What the paper drops (e-mail addresses, telephone numbers) and what is as personal and as surely told. On 106,055 records of real medical
-text 65 findings of these kinds were read one by one: 64 right, one wrong (拉黄溪水 before 医生), so names are in. Hospitals are out: a
-named hospital is nobody's secret, nearly always advice or history, and they would cost 0.25 % of the records."""
+"""What the paper drops (e-mail addresses, telephone numbers) and what is as personal and as surely told. In 106,055 records of real medical
+text all 67 findings of these kinds were read: 66 are right, one wrong (拉黄溪水 before 医生), so names are in. Hospitals are out: a named
+hospital is no secret, nearly always advice or history, and would cost 0.25 % of the records (324 findings, two wrong)."""
 
 
 class Finding(NamedTuple):

@@ -9,7 +9,9 @@ from medchatzh.curate.privacy.lexicon import CITIES, FAMOUS_HOSPITALS, REGIONS
 
 _HANZI = "\u4e00-\u9fff"
 _FAMOUS = "|".join(FAMOUS_HOSPITALS.split())
-_PLACE = f"(?:{'|'.join(sorted((REGIONS + CITIES).split(), key=len, reverse=True))})"
+_PLACES = sorted((REGIONS + CITIES).split(), key=len, reverse=True)
+# Without the look at the first character each of 380 names would be tried at every place: 0.4 ms a text.
+_PLACE = f"(?:(?=[{''.join(dict.fromkeys(place[0] for place in _PLACES))}])(?:{'|'.join(_PLACES)}))"
 _LEVEL = "(?:省|市|自治区|特别行政区|州|县|区|镇|乡)?"
 _ORDER = "第?[一二三四五六七八九十0-9]{1,3}"
 _KIND = (
