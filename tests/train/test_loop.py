@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from medchatzh import models, prompt
-from medchatzh.models.packing import assemble, collect, pack
-from medchatzh.models.reward import rewards, score
+from medchatzh import models
+from medchatzh.models.calibration import HELD_OUT, Ranked
+from medchatzh.models.packing import collect
 from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
 from medchatzh.run import SCRATCH, Context
 from medchatzh.train import loop, pretrain, reward, sft
@@ -122,18 +122,33 @@ def test_sft_learns_the_answer_and_to_stop(checkpoint, tmp_path):
     (base / "checkpoint").symlink_to(checkpoint)
     inputs = {
         "pretrain": base,
-        "curate": folder(tmp_path, "curate", general=dialogues(4, "general", "规律服药。")),
-        "score": folder(tmp_path, "score", medical=dialogues(12, "medical", "规律服药。")),
+        "mix": folder(
+            tmp_path,
+            "mix",
+            train=[*dialogues(4, "general", "规律服药。"), *dialogues(9, "medical", "规律服药。")],
+            validation=dialogues(12, "medical", "规律服药。")[9:],
+        ),
     }
     out = tmp_path / "sft"
     out.mkdir()
-    config = sft.Config(row_tokens=64, rows=8, epochs=40, learning_rate=1e-2, held_out=0.2, precision="fp32")
+    config = sft.Config(row_tokens=64, rows=8, epochs=40, learning_rate=1e-2, precision="fp32")
     result = sft.run(config, inputs, out, CONTEXT)
-    assert result.num_in == 16 == result.num_out + result.dropped["held_out"]
-    assert result.facts["loss_last"] < 0.1 < result.facts["loss_first"]
+    assert (result.num_in, result.num_out, result.facts["num_validation"]) == (13, 13, 3)
+    assert result.facts["loss_last"] < 0.1 < result.facts["loss_first"] and result.facts["held_out_loss"] < 0.5
     decoding = Decoding(max_new_tokens=20, min_new_tokens=1, repetition_penalty=1.0)
     answers = Engine(out / "checkpoint", 1).answer(["第3个问题是什么", "问" * 300], decoding, 64)
     assert answers == [("规律服药。", "stop"), ("", "prompt_too_long")]
+
+
+def test_an_arm_learns_from_and_is_measured_on_its_pools_alone(checkpoint, tmp_path):
+    (tmp_path / "checkpoint").symlink_to(checkpoint)
+    both = [*dialogues(4, "general", "规律服药。"), *dialogues(9, "medical", "多喝水。")]
+    inputs = {"pretrain": tmp_path, "mix": folder(tmp_path, "mix", train=both, validation=both[3:6])}
+    result = sft.run(sft.Config(pools=("general",), row_tokens=64, precision="fp32", max_steps=1), inputs, tmp_path, CONTEXT)
+    assert (result.num_in, result.facts["num_examples"], result.facts["num_validation"]) == (4, 4, 1)
+    nothing = {**inputs, "mix": folder(tmp_path, "empty", train=both[4:], validation=[])}
+    with pytest.raises(ValueError, match="sft: no instructions left in general"):
+        sft.run(sft.Config(pools=("general",)), nothing, tmp_path, CONTEXT)
 
 
 def test_sft_counts_what_is_too_long(checkpoint, tmp_path):
@@ -201,6 +216,9 @@ def test_reward_learns_the_ranking_and_reports_the_length_baseline(checkpoint, t
     # 12 > 6 > 5 characters: the longer answer is the better one in every pair here.
     assert [measured["length"][key] for key in ("accuracy", "low", "high")] == [1.0, 1.0, 1.0]
     assert measured["model"]["num_pairs"] == 3 * result.dropped["held_out"]
+    left = list(read(out / HELD_OUT, Ranked))
+    assert len(left) == result.dropped["held_out"] and all(each.ranks == (3, 1, 2) for each in left)
+    assert all(each.scores[1] > each.scores[2] > each.scores[0] for each in left)  # as the accuracy of 1 says
 
 
 def test_rankings_too_long_are_counted_as_dropped(checkpoint, tmp_path):
@@ -211,13 +229,6 @@ def test_rankings_too_long_are_counted_as_dropped(checkpoint, tmp_path):
     out.mkdir()
     result = reward.run(reward.Config(row_tokens=64, epochs=1, held_out=0.0001, precision="fp32"), inputs, out, CONTEXT)
     assert result.dropped["too_long"] == 1 and result.num_out == 8
-
-
-def test_rewards_keep_their_digits_under_bf16(checkpoint):
-    tokenizer, template = models.load_tokenizer(checkpoint)
-    model = models.load_reward(checkpoint, seed=1).eval()
-    encoded = [prompt.encode((Turn("user", f"问题{n}"), Turn("assistant", "答" * (n % 9 + 1))), tokenizer, template) for n in range(300)]
-    assert len(set(score(model, collect(encoded), tokenizer.pad_token_id, precision="bf16"))) > 290
 
 
 def test_ranking_loss_is_the_mean_over_pairs_of_each_ranking():
@@ -232,19 +243,6 @@ def test_ties_give_no_pair():
     preference = Preference(id="p", prompt=(Turn("user", "问"),), answers=("甲", "乙", "丙"), ranks=(1, 2, 2))
     assert sorted(preference.pairs()) == [("甲", "丙"), ("甲", "乙")]
     assert reward.accuracy([np.array([1.0, 1.0, 0.0])], [preference], seed=0)["accuracy"] == 0.75
-
-
-def test_packed_rewards_equal_transformers_one_by_one(checkpoint):
-    tokenizer, template = models.load_tokenizer(checkpoint)
-    model = models.load_reward(checkpoint, seed=1).eval()
-    model.config.pad_token_id = tokenizer.pad_token_id
-    encoded = [prompt.encode((Turn("user", "问" * n), Turn("assistant", "答" * (n + 3))), tokenizer, template) for n in range(1, 9)]
-    packed = score(model, collect(encoded), tokenizer.pad_token_id, precision="fp32")
-    with torch.inference_mode():
-        alone = [float(model(torch.tensor([each.input_ids])).logits) for each in encoded]
-    assert packed == pytest.approx(alone, abs=1e-5)
-    batch = assemble(collect(encoded), pack([len(each.input_ids) for each in encoded], range(8), 96), 96, 0)
-    assert rewards(model, batch).shape == (8,)
 
 
 def test_reward_checkpoint_loads_with_transformers(checkpoint, tmp_path):

@@ -66,9 +66,12 @@ def index(path: Path, pool: Pool, start: int, end: int, seed: int, validation_sh
             line = file.readline()
             try:
                 dialogue = decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ValueError(f"{path}: byte {offset}: not a dialogue: {error}") from None
+            try:
                 prompt.check(dialogue.turns, answered=True)
-            except (msgspec.DecodeError, ValueError) as error:
-                raise ValueError(f"{path}: byte {offset}: not a dialogue to train on: {error}") from None
+            except ValueError as error:
+                raise ValueError(f"{path}: byte {offset}: not a dialogue to train on: {dialogue.id}: {error}") from None
             digest = hashlib.blake2b(f"{seed}:{dialogue.id}".encode(), digest_size=8).digest()
             number = sources.setdefault(dialogue.source, len(sources))
             is_validation = is_held_out(normalize(dialogue.question), validation_share)

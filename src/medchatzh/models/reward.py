@@ -48,7 +48,7 @@ def _head(model: models.Model, hidden: torch.Tensor, ends: torch.Tensor) -> torc
 
 def width(length: int) -> int:
     """Tokens of the rows that an example of `length` tokens is scored in: four widths an octave, so a row is at least 4/5 full."""
-    step = max(8, 1 << ((length - 1).bit_length() - 3))
+    step = max(8, (1 << (length - 1).bit_length()) // 8)
     return max(_SHORTEST, -(-length // step) * step)
 
 
