@@ -49,7 +49,8 @@ def test_surveys_of_shards_add_up_and_samples_agree() -> None:
     ("text", "trimmed"),
     [
         (f"您好，多走动就好。{CLOSING}！", "多走动就好。"),
-        ("您好！多走动就好，祝您早日康复。", "多走动就好，"),
+        ("您好！多走动就好，祝您早日康复。", "多走动就好。"),  # no open end
+        ("您好，写法如下：\n```\nx = 1\n```", "写法如下：\n```\nx = 1\n```"),
         ("多走动就好。以上可以做为参考。希望对你有所帮助，谢谢！", "多走动就好。"),
         (f"您好，{CLOSING}，祝您健康！", f"您好，{CLOSING}，祝您健康！"),  # nothing else: left for the rule to judge
         ("多走动就好。", "多走动就好。"),
@@ -69,7 +70,7 @@ def test_trimming_takes_courtesy_from_both_ends(text: str, trimmed: str) -> None
 def test_trimming_is_idempotent_and_only_takes_from_the_ends(text: str) -> None:
     made = trim(text, {CLOSING})
     assert trim(made, {CLOSING}) == made
-    assert made in text
+    assert made in text or (made[-1] == "。" and made[:-1] in text)
 
 
 def test_on_real_data_nothing_medical_is_boilerplate(real_dialogues: list[Dialogue]) -> None:

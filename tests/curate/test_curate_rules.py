@@ -33,7 +33,7 @@ def look(record: Dialogue, *names: str, settings: PoolRules | None = None) -> tu
     ("reason", "question", "answer"),
     [
         ("short_answer", "感冒了怎么办？", "多喝水。"),
-        ("short_answer", "为什么会头晕？", "脑供血不足"),
+        ("short_answer", "头晕该如何治疗？", "吃药"),
         ("cut_off", "感冒了怎么办？", "感冒多由病毒引起，一般一周左右可以好，建议您"),
         ("cut_off", "感冒了怎么办？", "感冒多由病毒引起。平时注意休息，如果体温持续升高"),
         ("cut_off", "感冒了怎么办？", "感冒多由病毒引起，治疗时需要注意以下几点："),
@@ -78,6 +78,8 @@ def test_each_rule_names_its_reason(reason: str, question: str, answer: str) -> 
         ("诊断是什么？", "考虑为心源性肝硬化，建议完善检查"),  # no full stop, and complete
         ("最可能的诊断是什么？", "心肌炎"),  # a word is all that was asked for
         ("发病率是多少？", "0.05%"),
+        ("为什么会头晕？", "贫血"),
+        ("这个肿块该怎么治疗？", "需手术切除。"),
         ("这两种病有关系吗？", "无关"),
         ("这个病严重吗？", "建议及时到正规医院就诊，在医生指导下治疗就可以"),
         ("感冒了怎么办？", "感冒多由病毒引起，平时注意休息，多吃新鲜蔬菜，"),  # sloppy, and complete
