@@ -1,7 +1,8 @@
+import msgspec
 import pytest
 
 from medchatzh.books import Config, passages, read_book
-from medchatzh.books.tree import Node, grow
+from medchatzh.books.tree import Node, Tree, grow
 from medchatzh.records import Document
 
 BOOK = (
@@ -77,6 +78,13 @@ def test_a_traditional_text_is_told_and_not_converted() -> None:
     text = "傷寒之為病，其脈浮，陽氣盛則身熱，當用桂枝湯主之，餘無他證。"
     tree, (only,), _ = read_book(file(text), "k", Config())
     assert tree.traditional and only.text == text
+
+
+def test_a_damaged_path_does_not_nest_without_end() -> None:
+    text = "<目录>" + "\\".join("甲乙" * 5000) + "\n<篇名>题\n此方根治一切外感风寒发热头痛身疼无汗恶寒等证。"
+    tree, (only,), _ = read_book(file(text), "k", Config())
+    assert msgspec.json.decode(msgspec.json.encode(tree), type=Tree) == tree
+    assert only.chapter.count("/") == 16
 
 
 def test_neighbours_share_parts_and_a_part_may_be_a_chapter() -> None:

@@ -44,7 +44,8 @@ def test_a_text_without_markers_is_one_chapter() -> None:
 
 
 def test_a_long_text_without_markers_is_split_at_lines_that_stand_alone() -> None:
-    text = f"前言之文字，{LONG}\n\n发热\n\n{LONG}其一。\n\n咳　　嗽\n\n{LONG}其二。\n\n此行，有标点\n\n{LONG}\n\n道光三年某序\n\n{LONG}"
+    alone = ["此行，有标点", "- 4 -", "道光三年某序"]
+    text = f"前言之文字，{LONG}\n\n发热\n\n{LONG}其一。\n\n咳　　嗽\n\n{LONG}" + "".join(f"\n\n{line}\n\n{LONG}" for line in alone)
     _, chapters = split(text, 100)
     assert [(chapter.number, chapter.path) for chapter in chapters] == [(0, ()), (1, ("发热",)), (2, ("咳嗽",))]
     assert "".join(chapter.text for chapter in chapters) == text

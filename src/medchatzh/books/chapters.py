@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from medchatzh.books.digitisation import clean
+
 
 class Header(NamedTuple):
     """What a book file says of itself; empty where it says nothing."""
@@ -36,10 +38,17 @@ class Chapter(NamedTuple):
 _FIELD = re.compile(r"^[ \u3000]*(书名|書名|作者|朝代|年份)[：:∶][ \u3000]*(.*?)[ \u3000]*$", re.MULTILINE)
 _FIELDS = {"书名": "book", "書名": "book", "作者": "author", "朝代": "dynasty", "年份": "year"}
 _MAX_HEADER_CHARS = 400
+_MAX_PARTS = 15
+"""Real books have three levels at most; a damaged line must not nest a tree deeper than an encoder goes."""
 _MARKER = re.compile(r"^[ \u3000]*<(目录|目錄|篇名)>[ \u3000]*(.*?)[ \u3000]*$", re.MULTILINE)
 _LABEL = re.compile(r"^[ \u3000]*(?:属性|屬性|内容|内\?|內容)[：:∶]", re.MULTILINE)
-# A short line between blank ones, with a long line after it. Dates and signatures of prefaces have the same form, and end differently.
-_HEADING = re.compile(r"(?<=\n\n)[ \u3000]*([^\n，。；！？、]{2,24}(?<![年月日撰识序著叙]))[ \u3000]*\n(?=\s*[^\n]{30})")
+# A short line between blank ones, with a long line after it.
+_HEADING = re.compile(r"(?<=\n\n)[ \u3000]*([^\n，。；！？、：:【】]{2,24})[ \u3000]*\n(?=\s*[^\n]{30})")
+# Dates and signatures of prefaces, sources in brackets, and lists of drugs have the same form.
+_NO_HEADING = re.compile(
+    r".*[年月日撰识序著叙校订]$|[（(《].{4,}[）)》]$|.*\S[ \u3000]+\S\S+[ \u3000]+\S\S|.*[0-9０-９一二两三四五六七八九十半][两钱克分斤升枚]"
+)
+_SPACED = re.compile(r"[\u4e00-\u9fff](?:[ \u3000]+[\u4e00-\u9fff])+")
 
 
 def is_marked(text: str) -> bool:
@@ -59,7 +68,7 @@ def split(text: str, split_unmarked_chars: int) -> tuple[Header, list[Chapter]]:
     for mark, end in zip(marks, [*(following.start() for following in marks[1:]), len(text)], strict=True):
         body = text[mark.end() : end]
         if mark[1] != "篇名":
-            parts = [part.strip() for part in mark[2].split("\\")]
+            parts = [part.strip() for part in mark[2].split("\\", _MAX_PARTS)]
             title, is_title = "", False
         else:
             title, is_title = mark[2], not chapters and header == Header() and bool(_FIELD.search(body[:_MAX_HEADER_CHARS]))
@@ -82,13 +91,16 @@ def _header(title: str, body: str) -> tuple[Header, str]:
 
 
 def _unmarked(text: str, split_unmarked_chars: int) -> Iterator[Chapter]:
-    headings = list(_HEADING.finditer(text)) if len(text) > split_unmarked_chars else []
+    found = _HEADING.finditer(text) if len(text) > split_unmarked_chars else ()
+    # page numbers and a site's lines stand alone too
+    headings = [heading for heading in found if clean(heading[1])[0].strip() and not _NO_HEADING.match(heading[1].strip())]
     if not headings:
         yield Chapter(1, (), text)
         return
     if text[: headings[0].start()].strip():
         yield Chapter(0, (), text[: headings[0].start()])
     for number, (heading, end) in enumerate(zip(headings, [*(h.start() for h in headings[1:]), len(text)], strict=True), 1):
-        # 舌　　苔: a title of two characters was spaced out. The heading stays in the text, for a short line alone may be none.
-        title = re.sub("^([\u4e00-\u9fff])[ \u3000]+([\u4e00-\u9fff])$", r"\1\2", heading[1].strip())
-        yield Chapter(number, (title,), text[heading.start() : end])
+        title = heading[1].strip()
+        if _SPACED.fullmatch(title):  # 舌　　苔
+            title = re.sub("[ \u3000]", "", title)
+        yield Chapter(number, (title,), text[heading.start() : end])  # the heading stays, for a short line alone may be none

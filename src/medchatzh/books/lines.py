@@ -6,9 +6,12 @@ import re
 
 _ENDS = "。！？：…!?:.」』”’》】〉"
 _LIST_GAP = re.compile(r"[^ \u3000][ \u3000]+(?=[^ \u3000])")
+_PAIRS = (("（(", "）)"), ("《", "》"))
 _PARENTHESES = re.compile(r"[（(][^（）()]*[）)]")
 _MIN_WRAPPED_LINES = 5
 _MAX_REMNANT_CHARS = 6
+_MIN_PROSE_WIDTH = 30
+_BEGINS = re.compile("[【（(〔《○●◎]|[一二三四五六七八九十]{1,3}、|[^，。]{2,12}[：∶]$")
 
 
 def rejoin(text: str, width: int) -> str:
@@ -18,17 +21,19 @@ def rejoin(text: str, width: int) -> str:
     0 where the file has no wraps.
     """
     joined: list[str] = []
-    is_open = False
+    is_open = is_after_end = False
     for line in text.split("\n"):
         content = line.strip(" \u3000\t")
-        continues = is_open and bool(content)
+        continues = is_open and bool(content) and not (is_after_end and _BEGINS.match(content))
         if continues:
             joined[-1] += content
         else:
             joined.append(content)
         # Many books were wrapped twice: a full line, a remnant of a few characters, the rest.
         is_remnant = continues and len(content) <= _MAX_REMNANT_CHARS and content[-1] not in _ENDS + "）)"
-        is_open = bool(width and content) and line.endswith(" ") and (is_remnant or _goes_on(content, width))
+        # A full line within a paragraph may end with a sentence by chance: 41,000 in 514 real books, 44 of 50 looked at went on.
+        is_after_end = continues and content[-1] == "。" and len(content) >= max(width, _MIN_PROSE_WIDTH)
+        is_open = bool(width and content) and line.endswith(" ") and (is_remnant or is_after_end or _goes_on(content, width))
     return "\n".join(filter(None, joined))
 
 
@@ -42,7 +47,7 @@ def wrap_width(text: str) -> int:
 
 def _goes_on(line: str, width: int) -> bool:
     """This wrapped line stops in mid-sentence: it is full, or it is prose (clauses, not a list of drugs) without an end."""
-    if sum(map(line.count, "（(《")) > sum(map(line.count, "）)》")):
+    if any(max(map(line.rfind, left)) > max(map(line.rfind, right)) for left, right in _PAIRS):
         return True
     if line[-1] in _ENDS:
         return False
