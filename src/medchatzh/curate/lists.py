@@ -163,13 +163,18 @@ def _rewritten(text: str) -> str:
 
 
 def _edits(text: str, outline: list[tuple[Marker, int]]) -> list[tuple[int, int, str]]:
-    """(start, end, what to write there) for a list and the lists inside it; none for more levels than there are forms, and none where all
-    numbers have their point: such levels are told by indentation, as in Markdown."""
+    """(start, end, what to write there) for a list and the lists inside it.
+
+    None for more levels than there are forms; none where all numbers have their point: indentation tells such levels, as in Markdown.
+    """
     too_deep = any(level > 2 or (level == 2 and marker.number > 20) for marker, level in outline)
     if too_deep or all(marker.style == "bare" or text[marker.start : marker.end] == f"{marker.number}." for marker, _ in outline):
         return []
-    forms = (lambda number: f"{number}.", lambda number: f"({number})", lambda number: chr(0x245F + number))
-    return [(marker.start, marker.end, forms[level](marker.number)) for marker, level in outline]
+    return [(marker.start, marker.end, _form(marker.number, level)) for marker, level in outline]
+
+
+def _form(number: int, level: int) -> str:
+    return f"{number}." if level == 0 else f"({number})" if level == 1 else chr(0x245F + number)
 
 
 def _parse(text: str) -> list[List]:
