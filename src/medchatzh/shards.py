@@ -66,9 +66,9 @@ def work(
 ) -> list[F]:
     """Call `function(job, folder)` for each job; returns their facts, in the order of the jobs.
 
-    The function stands in a module, writes its files into the empty `folder` and nothing elsewhere. The files named in `merge` are appended to
-    `out/<name>` in the order of the jobs; others stay in `shard(out, label, number)` until the stage ends. `total` is the number of records.
-    Raises what a job raises; ValueError where a worker died.
+    The function stands in a module, writes its files into the empty `folder` and nothing elsewhere. The files named in `merge` are
+    appended to `out/<name>` in the order of the jobs; others stay in `shard(out, label, number)` until the stage ends. `total` is the
+    number of records. Raises what a job raises; ValueError where a worker died.
     """
     scratch = out / SCRATCH / label
     scratch.mkdir(parents=True, exist_ok=True)
@@ -157,8 +157,8 @@ def _with_processes(
         yield from pool(delayed(_call_in_worker)(os.getpid(), function, number, job, scratch) for number, job in waiting)
     except TerminatedWorkerError as error:
         raise ValueError(
-            f"{scratch.name}: a worker process died (killed, or out of memory); the same command goes on from here, and fewer --workers need"
-            f" less memory ({str(error).splitlines()[0]})"
+            f"{scratch.name}: a worker process died (killed, or out of memory); the same command goes on from here, and fewer --workers"
+            f" need less memory ({str(error).splitlines()[0]})"
         ) from None
 
 

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh.curate import Config, curate_records, run
-from medchatzh.curate.benchmark import Decontamination
-from medchatzh.curate.duplicates import Duplicates
+from medchatzh.curate.config import Decontamination, Duplicates
 from medchatzh.records import Dialogue, Question, Reject, Turn, read, write
 from medchatzh.run import Context
 

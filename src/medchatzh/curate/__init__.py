@@ -1,15 +1,14 @@
 """Curation: repair each record, drop it with a reason or keep it, drop what the benchmark knows, and duplicates.
 
-Order: repairs, then the rules (the first that fires names the reason), then decontamination, then duplicates. Every record comes out exactly
-once, as a `Dialogue` or as a `Reject`. Three passes over shards of the input: a survey of recurring sentences, cleaning (which also writes
-the keys that duplicates are found by), and writing without the duplicates.
+Order: repairs, then the rules (the first that fires names the reason), then decontamination, then duplicates. Every record comes out
+exactly once, as a `Dialogue` or as a `Reject`. Three passes over shards of the input: a survey of recurring sentences, cleaning (which
+also writes the keys that duplicates are found by), and writing without the duplicates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-
 
 from medchatzh.curate.config import Config
 from medchatzh.records import Dialogue, Question, Reject

@@ -7,53 +7,24 @@ questions, an answer with the reference answers: equal after normalisation, cont
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
-from medchatzh.curate.duplicates import Normal, normal_texts
+from medchatzh.curate.config import Decontamination
+from medchatzh.curate.duplicates import normal_texts
 from medchatzh.curate.features import normal_table
-from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Question, normalize
 
 _SHARE_IF_NEAR = 0.35
-"""Two texts of more than `_SHORT_CHARS` that are near share at least this part of their n-grams: similarity .8 means that at most a fifth of
-the shingles differ, an edit costs five, so 100 shingles hold at most four edits and, between them, 43 whole 13-grams of 92."""
+"""Two texts of more than `_SHORT_CHARS` that are near share at least this part of their n-grams: similarity .8 means that at most a
+fifth of the shingles differ, an edit costs five, so 100 shingles hold at most four edits and, between them, 43 whole 13-grams of 92."""
 _SHORT_CHARS = 64
 """Shorter texts are compared by their shingles."""
 _CANDIDATES = 8
-
-
-class Decontamination(Settings, frozen=True):
-    """When a record counts as part of the benchmark. Exact equality of the (normalised) question always does."""
-
-    gram_chars: int = 13
-    """Length of the n-grams, in characters. 13 is the usual length for decontamination (GPT-3, appendix C, in words; in Chinese
-    characters it is about a clause, shorter grams meet by chance)."""
-    min_containment: float = 0.8
-    """Share of the shorter text's n-grams that the other must hold. 1.0 leaves exact containment only. An answer must hold the reference;
-    that a reference holds an answer tells little, since short answers are alike."""
-    min_grams: int = 8
-    """Questions with fewer n-grams (under 20 characters) are compared for equality and nearness only."""
-    min_similarity: float = 0.8
-    """Jaccard similarity of five-character shingles from which on two texts are near; above 1 for never."""
-    min_answer_chars: int = 20
-    """An answer equal to a reference counts as a leak from this length on; shorter ones (`多喝水，注意休息。`) meet by chance."""
-    min_near_answer_chars: int = 40
-    """An answer that holds a reference, or is near it, counts from this length on."""
-    min_line_chars: int = 8
-    """A line of a user turn (title and body are joined by a line break) that equals a question counts from this length on, in
-    characters without punctuation; shorter ones (`怎么办？`) meet by chance. A whole turn always counts."""
-
-    def __post_init__(self) -> None:
-        if self.gram_chars < 2 or self.min_grams < 1 or self.min_line_chars < 1:
-            raise ValueError("decontamination: gram_chars must be at least 2, min_grams and min_line_chars at least 1")
-        if not 0 < self.min_containment <= 1:
-            raise ValueError(f"decontamination.min_containment is {self.min_containment}; write a share in (0, 1]")
-        if self.min_similarity < 0.75:
-            raise ValueError(f"decontamination.min_similarity is {self.min_similarity}; write 0.75 or more")
 
 
 class Match(NamedTuple):
@@ -98,7 +69,7 @@ class _Texts:
         self.exact = texts
         self.ids = list(texts.values())
         codes, starts = normal_texts(list(texts))
-        self.codes = [codes[start:end] for start, end in zip(starts, starts[1:], strict=False)]
+        self.codes = [codes[start:end] for start, end in pairwise(starts)]
         self.grams = [np.unique(kernels.grams(text, gram_chars)) for text in self.codes]
         self.shingles = [kernels.shingles(text) for text in self.codes]
         self.by_gram, self.by_shingle = _Index.of(self.grams), _Index.of(self.shingles)
@@ -145,9 +116,9 @@ class Benchmark:
             codes, starts = normal_texts(texts)
             settings = self._settings
             kernels.overlaps(
-                codes, starts, settings.gram_chars, settings.min_grams, settings.min_containment, min(_SHARE_IF_NEAR, settings.min_containment),
-                _SHORT_CHARS, settings.min_similarity,                side.bitmap, side.by_gram, side.by_shingle, side.num_grams, side.flat, hits,
-            )  # fmt: skip
+                codes, starts, settings.gram_chars, settings.min_grams, settings.min_containment, min(_SHARE_IF_NEAR,
+                settings.min_containment), _SHORT_CHARS, settings.min_similarity,                side.bitmap, side.by_gram,
+                side.by_shingle, side.num_grams, side.flat, hits, )  # fmt: skip
             if side is self._questions:
                 kernels.line_hits(*kernels.code_points(texts), normal_table(), self._lines, hits)
             found[np.array(owner, np.int64)[hits]] = True

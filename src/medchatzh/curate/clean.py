@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate.benchmark import Benchmark
+from medchatzh.curate.boilerplate import SUBSTANCE, trim
 from medchatzh.curate.config import Config
 from medchatzh.curate.duplicates import REASONS
-from medchatzh.curate.boilerplate import SUBSTANCE, trim
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
 from medchatzh.curate.privacy import DEFAULT_KINDS, mask, mask_dialogue
 from medchatzh.curate.privacy.gate import opened

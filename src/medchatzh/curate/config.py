@@ -6,12 +6,57 @@ from typing import Any, Literal
 
 import msgspec
 
-from medchatzh.curate.benchmark import Decontamination
-from medchatzh.curate.duplicates import Duplicates
 from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS
 from medchatzh.curate.repair import REPAIRS
 from medchatzh.curate.rules import GeneralRules, PoolRules, all_rules, check_names, chosen
 from medchatzh.recipe import Settings
+
+
+class Duplicates(Settings, frozen=True, kw_only=True):
+    """Which records count as repetitions of another."""
+
+    exact: bool = True
+    """Drop records that equal an earlier one but for width, case, white space and punctuation."""
+    near: bool = True
+    """Drop records that are nearly an earlier one."""
+    min_similarity: float = 0.8
+    """Jaccard similarity of the sets of five-character shingles of question and answers from which on a record is a near duplicate."""
+    same_question: Literal["keep", "first", "longest"] = "keep"
+    """Several answers to one question: keep all (a question may be answered in many ways), the first, or the longest."""
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.min_similarity <= 1:
+            raise ValueError(f"min_similarity is {self.min_similarity}; write a share from 0.5 (below, MinHash candidates are missed) to 1")
+
+
+class Decontamination(Settings, frozen=True):
+    """When a record counts as part of the benchmark. Exact equality of the (normalised) question always does."""
+
+    gram_chars: int = 13
+    """Length of the n-grams, in characters. 13 is the usual length for decontamination (GPT-3, appendix C, in words; in Chinese
+    characters it is about a clause, shorter grams meet by chance)."""
+    min_containment: float = 0.8
+    """Share of the shorter text's n-grams that the other must hold. 1.0 leaves exact containment only. An answer must hold the reference;
+    that a reference holds an answer tells little, since short answers are alike."""
+    min_grams: int = 8
+    """Questions with fewer n-grams (under 20 characters) are compared for equality and nearness only."""
+    min_similarity: float = 0.8
+    """Jaccard similarity of five-character shingles from which on two texts are near; above 1 for never."""
+    min_answer_chars: int = 20
+    """An answer equal to a reference counts as a leak from this length on; shorter ones (`多喝水，注意休息。`) meet by chance."""
+    min_near_answer_chars: int = 40
+    """An answer that holds a reference, or is near it, counts from this length on."""
+    min_line_chars: int = 8
+    """A line of a user turn (title and body are joined by a line break) that equals a question counts from this length on, in
+    characters without punctuation; shorter ones (`怎么办？`) meet by chance. A whole turn always counts."""
+
+    def __post_init__(self) -> None:
+        if self.gram_chars < 2 or self.min_grams < 1 or self.min_line_chars < 1:
+            raise ValueError("decontamination: gram_chars must be at least 2, min_grams and min_line_chars at least 1")
+        if not 0 < self.min_containment <= 1:
+            raise ValueError(f"decontamination.min_containment is {self.min_containment}; write a share in (0, 1]")
+        if self.min_similarity < 0.75:
+            raise ValueError(f"decontamination.min_similarity is {self.min_similarity}; write 0.75 or more")
 
 
 class Config(Settings, frozen=True, kw_only=True):

@@ -10,14 +10,15 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
+from medchatzh.curate.config import Duplicates
 from medchatzh.curate.features import normal_table
-from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, normalize
 
 REASONS = ("exact_duplicate", "near_duplicate", "same_question")
@@ -30,23 +31,6 @@ Keys = NDArray[np.uint64]
 """[NUM_KEYS, num_records]."""
 Shingles = tuple[NDArray[np.uint64], NDArray[np.int64]]
 """(hashes, starts): the sorted distinct shingle hashes of some records, one after another; record r has hashes[starts[r]:starts[r + 1]]."""
-
-
-class Duplicates(Settings, frozen=True, kw_only=True):
-    """Which records count as repetitions of another."""
-
-    exact: bool = True
-    """Drop records that equal an earlier one but for width, case, white space and punctuation."""
-    near: bool = True
-    """Drop records that are nearly an earlier one."""
-    min_similarity: float = 0.8
-    """Jaccard similarity of the sets of five-character shingles of question and answers from which on a record is a near duplicate."""
-    same_question: Literal["keep", "first", "longest"] = "keep"
-    """Several answers to one question: keep all (a question may be answered in many ways), the first, or the longest."""
-
-    def __post_init__(self) -> None:
-        if not 0.5 <= self.min_similarity <= 1:
-            raise ValueError(f"min_similarity is {self.min_similarity}; write a share from 0.5 (below, MinHash candidates are missed) to 1")
 
 
 class Normal(NamedTuple):
@@ -101,7 +85,7 @@ def spoken(records: Sequence[Dialogue]) -> Normal:
 def shingles(records: Sequence[Dialogue]) -> Shingles:
     """The shingles of some records, to verify candidates by."""
     codes, starts = spoken(records)
-    sets = [kernels.shingles(codes[start:end]) for start, end in zip(starts, starts[1:], strict=False)]
+    sets = [kernels.shingles(codes[start:end]) for start, end in pairwise(starts)]
     lengths = np.fromiter(map(len, sets), np.int64, len(sets))
     return np.concatenate([*sets, np.empty(0, np.uint64)]), np.concatenate(([0], np.cumsum(lengths)))
 

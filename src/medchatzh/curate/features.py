@@ -112,7 +112,7 @@ class Features(NamedTuple):
     longest_answer: NDArray[np.int64]
     """Its characters without white space at the ends."""
     counts: dict[str, NDArray[np.int64]]
-    """Characters of a class (hanzi, letters, junk, substance) in a part (question: the first, user, answer, all): `hanzi_answer`, `junk_all` …"""
+    """Characters of a class (hanzi, letters, junk, substance) in a part (question: the first; user, answer, all): `hanzi_answer` …"""
     traits: Traits
     personal: Mask
     """Some turn can hold personal data."""

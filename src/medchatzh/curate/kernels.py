@@ -11,16 +11,16 @@ from numba import njit
 from numpy.typing import NDArray
 
 PLANES = 0x20000
-"""Code points with table entries: the basic plane and the first supplementary one (emoji). Hanzi beyond are letters that stand for themselves."""
+"""Code points with table entries: the basic plane and the first supplementary one (emoji). Hanzi beyond stand for themselves."""
 DROPPED, COMPLEX = 0, 0xFFFFFFFF
 """Entries of the normalisation table: the character goes; only Python's `normalize` knows what becomes of it."""
 SHINGLE_CHARS = 5
 NUM_BANDS, ROWS = 16, 6
-"""MinHash bands × rows. A pair of Jaccard similarity J is found with probability 1 - (1 - J^6)^16: .992 at J = .8, .9998 at .85, and every pair
-found is verified, so that the many found below .8 (.22 at .5) cost time only."""
+"""MinHash bands × rows. A pair of Jaccard similarity J is found with probability 1 - (1 - J^6)^16: .992 at J = .8, .9998 at .85, and
+every pair found is verified, so that the many found below .8 (.22 at .5) cost time only."""
 
 MAX_KEPT_IN_GROUP = 64
-"""Kept records of one band key that a newcomer is compared with. More share a key only where a template makes them, each below the threshold."""
+"""Kept records of one band key that a newcomer is compared with. More share one only where a template makes them, each too different."""
 
 _MIX1, _MIX2, _BASE = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB), np.uint64(0x9E3779B97F4A7C15)
 
@@ -43,8 +43,8 @@ def mixed(value: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign_starts, sign_bits, bits, counts, trimmed):
-    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 5] (characters of each class of `classes`; the last is white
-    space) and trimmed [T] (characters without white space at the ends).
+    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 5] (characters of each class of `classes`; the last
+    is white space) and trimmed [T] (characters without white space at the ends).
 
     Single characters are found by `marks`; longer signs, folded, by a table of their first two characters (`first`, `following`: chains).
     """
@@ -69,7 +69,7 @@ def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign
             while sign >= 0:
                 begin = sign_starts[sign]
                 length = sign_starts[sign + 1] - begin
-                if place - 1 + length <= end and not seen & sign_bits[sign] == sign_bits[sign]:
+                if place - 1 + length <= end and seen & sign_bits[sign] != sign_bits[sign]:
                     matches = sign_codes[begin] == previous and sign_codes[begin + 1] == folded
                     for offset in range(2, length):
                         if not matches:
@@ -235,9 +235,9 @@ def overlaps(
 ):
     """Mark texts [T] that share enough with one text of an index (see `benchmark.py` for why this is enough).
 
-    gram_index and shingle_index are (hashes, table, owner_starts, owners); num_grams [texts of the index]; texts is the (hashes, starts) of their
-    shingles. Long texts: n-grams shared with one owner, as a share of the shorter's. Short ones: exact similarity with the owners of the
-    rarest shingles, so many that a similar text must share one.
+    gram_index and shingle_index are (hashes, table, owner_starts, owners); num_grams [texts of the index]; texts is the (hashes, starts)
+    of their shingles. Long texts: n-grams shared with one owner, as a share of the shorter's. Short ones: exact similarity with the
+    owners of the rarest shingles, so many that a similar text must share one.
     """
     hashes, table, owner_starts, owners = gram_index
     short_hashes, short_table, short_starts, short_owners = shingle_index
@@ -266,10 +266,10 @@ def overlaps(
         for number in range(num_touched):
             owner = touched[number]
             shorter, longer = min(own, num_grams[owner]), max(own, num_grams[owner])
-            if shorter >= min_grams and shared[owner] >= near_share * shorter:
-                # a text that repeats itself has fewer different n-grams than n-grams, hence the tenth less
-                if shared[owner] >= 0.9 * min_containment * shorter or shorter >= 0.75 * longer:
-                    found[text] = True
+            # a text that repeats itself has fewer different n-grams than n-grams, hence the tenth less
+            is_near = shared[owner] >= near_share * shorter and shorter >= 0.75 * longer
+            if shorter >= min_grams and (is_near or shared[owner] >= 0.9 * min_containment * shorter):
+                found[text] = True
             shared[owner] = 0
         if found[text] or not begin < end <= begin + short_chars:
             continue
@@ -292,7 +292,7 @@ def overlaps(
 
 @njit(cache=True, nogil=True)
 def line_hits(codes, starts, table, bitmap, found):
-    """Mark raw texts [T] one of whose lines is, normalised, in the bitmap of `line_hash`es; also those with a line that only Python can normalise."""
+    """Mark raw texts [T] one of whose lines is, normalised, in the bitmap of `line_hash`es, or is for Python to normalise."""
     mask = np.uint64(bitmap.size * 64 - 1)
     for text in range(starts.size - 1):
         value, length, is_complex = np.uint64(0), 0, False
@@ -330,8 +330,8 @@ def keep_first(first, last, group_starts, groups, sizes_at, flat, min_similarity
     """Go through candidates `first` … `last` in order: each is dropped for the earliest kept one that is as similar, or kept.
 
     Candidate c is in `groups[group_starts[c]:group_starts[c + 1]]` and has the shingles `flat[sizes_at[c]:sizes_at[c + 1]]`. head, length
-    [groups] and link [entries] are chains of kept candidates, checked [candidates] remembers who was compared. keeper [candidates] is -1 for
-    the kept.
+    [groups] and link [entries] are chains of kept candidates, checked [candidates] remembers who was compared. keeper [candidates] is -1
+    for the kept.
     """
     for one in range(first, last):
         size = sizes_at[one + 1] - sizes_at[one]

@@ -1,4 +1,4 @@
-"""The passes of curation over shards of `dialogues.jsonl`. A shard is a byte range; what a pass leaves of it lies in a folder of its own."""
+"""The passes of curation over shards of `dialogues.jsonl`. A shard is a byte range; what a pass leaves of it lies in its own folder."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from medchatzh.records import Dialogue, Reject
@@ -18,19 +19,19 @@ LENGTH_BINS = (0, 10, 20, 50, 100, 200, 400, 800, 1600)
 class Tally(Facts, kw_only=True):
     """Counts of some records. Keys are joined by tabs, since they are written as JSON."""
 
-    read: dict[str, int] = {}
+    read: dict[str, int] = msgspec.field(default_factory=dict)
     """pool, source → records."""
-    dropped: dict[str, int] = {}
+    dropped: dict[str, int] = msgspec.field(default_factory=dict)
     """pool, source, reason → records."""
-    edits: dict[str, int] = {}
+    edits: dict[str, int] = msgspec.field(default_factory=dict)
     """Edit → kept records that have it."""
-    before: dict[str, list[int]] = {}
+    before: dict[str, list[int]] = msgspec.field(default_factory=dict)
     """pool → histogram of the answers' lengths, of all records."""
-    after: dict[str, list[int]] = {}
+    after: dict[str, list[int]] = msgspec.field(default_factory=dict)
     """The same, of those kept."""
-    overlap: dict[str, int] = {}
+    overlap: dict[str, int] = msgspec.field(default_factory=dict)
     """source, kind (exact, contained, near) → records that the benchmark knows."""
-    personal: dict[str, int] = {}
+    personal: dict[str, int] = msgspec.field(default_factory=dict)
     """Kind → records dropped for it."""
 
     def reasons(self) -> dict[str, int]:
