@@ -104,9 +104,7 @@ def test_each_rule_names_its_reason(reason: str, question: str, answer: str) -> 
             "手指关节疼是怎么回事？",
             f"{MODEL}确定病因。但一般来说，常见的原因有劳损、受凉和关节炎；先少提重物，热敷几天，不见好转再去拍片检查。",
         ),
-        ("你是谁？你能看到图片吗？", f"{MODEL}看到图片，我只处理文字。"),
         ("白癜风能根治吗？", "祖传秘方大多不可信，目前没有能根治的办法，请到正规医院皮肤科就诊。"),
-        ("怎么给保健品写营销文案？", "可以写限时优惠、买一送一，再附上在线客服的链接，并强调三个疗程见效的口碑。"),
         ("一名男性患者乏力、脱发、贫血，鼻梁塌陷，是什么病？", "考虑梅毒的可能，需要做梅毒螺旋体抗体等化验进一步明确。"),
         ("怀孕三个月大便干，怎么办？", "便秘可以多吃蔬菜和粗粮，便秘严重时用开塞露，注意不要用力。"),  # takes up a word of its question
     ],
@@ -137,6 +135,15 @@ def test_a_dialogue_is_refused_where_most_answers_are() -> None:
     assert look(talk("头痛吃什么药？", decline, "那怎么办？", GOOD), "refusal")[0] == ""
     assert look(talk("头痛吃什么药？", decline, "那怎么办？", decline, "好吧", GOOD), "refusal")[0] == "refusal"
     assert look(talk("头痛吃什么药？", decline, "那怎么办？", GOOD), "refusal", settings=PoolRules(max_refusal_share=0.4))[0] == "refusal"
+
+
+def test_general_answers_may_speak_of_selling_and_of_themselves() -> None:
+    settings = PoolRules(min_answer_chars=0)
+    selling = ("怎么给保健品写营销文案？", "可以写限时优惠、买一送一，再附上在线客服的链接，并强调三个疗程见效的口碑。")
+    itself = ("你是谁？你能看到图片吗？", f"{MODEL}看到图片，我只处理文字。")
+    for question, answer in (selling, itself):
+        assert look(talk(question, answer, pool="general"), settings=settings) == ("", "")
+        assert look(talk(question, answer), settings=settings)[0] in ("advertising", "refusal")
 
 
 def test_signs_of_advertising_must_meet_in_one_answer() -> None:

@@ -100,9 +100,10 @@ def boilerplate(case: Case) -> str | None:
 def advertising(case: Case) -> Seen | None:
     """An answer touts a clinic or a product. 医院 itself is nearly always advice; one phrase of the trade and a second sign are not.
 
-    An answer to a question about selling (a campaign, a shop) may hold as many as it likes.
+    A general answer to a question about selling (a campaign, a shop) may hold as many as it likes.
     """
-    if _TRADE_ASKED.search("\n".join(turn.content for turn in case.dialogue.turns if turn.role == "user")):
+    users = (turn.content for turn in case.dialogue.turns if turn.role == "user")
+    if case.dialogue.pool == "general" and any(map(_TRADE_ASKED.search, users)):
         return None
     for place, text in case.answers():
         phrases = [phrase for phrase in _ADVERTISING if phrase in text]

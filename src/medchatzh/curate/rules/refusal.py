@@ -23,7 +23,7 @@ _DECLINES = re.compile(
     r"(?:为您|为你|给您|给你|向您|对此|直接|替您)?(?:提供|回答|回复|给出|进行|作出|做出|满足|协助|帮助|诊断|讨论|继续|完成|处理|理解)"
     r"|^(?:我)?(?:无法|不能)(?:为您|为你|给您|给你)?(?:提供|回答|给出)[^。！？\n]{0,12}(?:医疗|医学|诊断|用药|建议|问题)"
 )
-# A question about the model itself: that it has no body, no wishes and no memory is the answer.
+# A question about the model itself (in medical records 您 is the doctor): that it has no body, no wishes and no memory is the answer.
 _ASKS_MODEL = re.compile(
     r"(?i:chatgpt|语言模型)|[你您](?:的(?:日常|生活|感|爱好|经历)|是|有|会|自己|的回答|喜欢|觉得|看到|听到|还?记得|危险|怎么样|能(?:创造|画|看|听|记))"
 )
@@ -55,7 +55,7 @@ def refusal(case: Case) -> Seen | None:
             continue
         num_answers += 1
         match = _DECLINES.search(turn.content[:_HEAD_CHARS])
-        about_model = len(asked) <= _MAX_MODEL_QUESTION_CHARS and _ASKS_MODEL.search(asked)
+        about_model = case.dialogue.pool == "general" and len(asked) <= _MAX_MODEL_QUESTION_CHARS and _ASKS_MODEL.search(asked)
         if match and not about_model and _chars_of_help(turn.content, match.end()) <= _MAX_LEFT_CHARS:
             declined.append(Seen(match[0][:40], place, *match.span()))
     return declined[0] if len(declined) > case.settings.max_refusal_share * num_answers else None
