@@ -32,7 +32,16 @@ def test_each_line_is_a_passage_so_none_is_blank() -> None:
 
 def test_wrap_width_is_zero_where_nothing_is_wrapped() -> None:
     assert wrap_width("一段。\n又一段。\n" * 9) == 0
+    assert wrap_width("接骨一道手中出，须看出臼与折骨， \n" * 9) == 0  # a book of verse
     assert wrap_width(f"{FULL} \n" * 9) == len(FULL)
+
+
+def test_a_full_line_within_a_paragraph_goes_on_though_a_sentence_ends_there() -> None:
+    width = len(FULL)
+    full = FULL[:-1] + "。"
+    assert rejoin(f"{FULL} \n{full} \n又一句。 ", width) == f"{FULL}{full}又一句。"
+    assert rejoin(f"{FULL} \n{full} \n【主治】某证。 ", width) == f"{FULL}{full}\n【主治】某证。"
+    assert rejoin(f"{full} \n{full} \n又一句。 ", width) == f"{full}\n{full}\n又一句。"  # verse or items, each a line
 
 
 @given(st.lists(st.sampled_from(["夫病者，", "人参 白术 甘草", FULL, "。", " \n", "\n", "（", "）", "与"]), max_size=20).map("".join))

@@ -93,6 +93,21 @@ SEEN = {
 """Book → chapters and nodes of the first level, counted by eye, and two fields of the header."""
 
 
+SEEN_PASSAGES = {
+    "262-接骨手法/1": 81,  # verse, each line a passage
+    "271-杨成博先生遗留穴道秘书/1": 3,
+    "271-杨成博先生遗留穴道秘书/2": 3,
+    "651-十二經補瀉溫涼引經藥歌/1": 25,  # a title, and twelve times a meridian and its paragraph
+}
+"""Chapter → paragraphs or verses, counted by eye."""
+
+
+@pytest.mark.parametrize("identity", SEEN_PASSAGES)
+def test_the_passages_an_eye_saw_in_a_real_chapter(identity: str, books: dict[str, bytes]) -> None:
+    name, _, number = identity.partition("/")
+    assert len(list(passages(made(name, books)[1][int(number)]))) == SEEN_PASSAGES[identity]
+
+
 @pytest.mark.parametrize("name", SEEN)
 def test_what_an_eye_saw_in_a_real_book(name: str, books: dict[str, bytes]) -> None:
     tree = made(name, books)[0].tree
