@@ -3,6 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS, find, gate, mask, mask_dialogue, opened, search
+from medchatzh.curate.rules import Case, PoolRules
+from medchatzh.curate.rules.privacy import personal_data
 from medchatzh.records import Dialogue, Turn
 
 
@@ -44,6 +46,7 @@ from medchatzh.records import Dialogue, Turn
         ("身份证110105491231002", "id_card", "身份证<身份证>"),
         ("号码110105 19491231 002x", "id_card", "号码<身份证>"),
         ("加我微信：yishengwang", "wechat", "加我微信：<微信>"),
+        ("备注wxid_a1b2c3d4e5就行", "wechat", "备注<微信>就行"),
         ("kangfu_2010（微信）", "wechat", "<微信>（微信）"),
         ("加微博 https://weibo.com/u/1234567890 看", "url", "加微博 <网址> 看"),
         ("预约：www.drwang120.com。", "url", "预约：<网址>。"),
@@ -180,3 +183,11 @@ def test_a_dialogue_without_personal_data_stays_the_same_object() -> None:
     clean = Dialogue(id="x:1", turns=(Turn("user", "头痛"), Turn("assistant", "在北京协和医院查过吗？")))
     assert mask_dialogue(clean) is clean
     assert mask_dialogue(clean, ("hospital",)).turns[1].content == "在某医院查过吗？"
+
+
+def test_the_rule_names_kinds_and_where_the_first_finding_stands() -> None:
+    turns = (Turn("user", "头痛"), Turn("assistant", "我叫张小明，打13800001234，不是13900001234。"), Turn("user", "北京协和医院？"))
+    case = Case(Dialogue(id="x:1", turns=turns), "头痛", turns[1].content, PoolRules())
+    assert personal_data(case) == ("name,mobile", 1, 2, 5)
+    assert personal_data(case._replace(personal_kinds=("hospital", "mobile"))) == ("mobile,hospital", 1, 7, 18)
+    assert personal_data(case._replace(personal_kinds=("plate",))) is None
