@@ -182,7 +182,7 @@ def test_personal_data_are_placed_but_never_shown(run):
         stories = explain(run, "clinic:7", **arguments)
         curated = step(stories[0], "curate")
         assert curated.reason == "personal_data" and "mobile" in curated.detail
-        assert "打我的电话" in curated.excerpt and mask(MOBILE) in curated.excerpt
+        assert "打我的电话" in curated.excerpt and f"【{mask(MOBILE)}】" in curated.excerpt
         assert MOBILE not in show.text(stories) + show.as_json(stories)
 
 
@@ -274,6 +274,38 @@ def test_the_command_line(run, capsys, monkeypatch):
     assert "文本 text" in capsys.readouterr().out, "what comes through standard input is a text, whatever it looks like"
     assert main(["explain", str(run), "clinic:77"]) == 1
     assert "no such record" in capsys.readouterr().err
+
+
+def test_a_text_is_judged_by_a_recipe_that_has_not_run(tmp_path, samples):
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(f"""
+        data.root = "{samples}"
+        ingest.sources = [{{name = "clinic", path = "medical/clinic.json"}}]
+        sft.pools = ["medical"]
+        [curate.medical]
+        min_answer_chars = 12
+        [arms.strict.curate.medical]
+        min_answer_chars = 99
+        [arms.masked.curate]
+        personal_data = "mask"
+    """)
+    text = "每天喝够水，少吃盐，按时量血压，并且做好记录。"
+    assert step(told(recipe, text, runs=tmp_path), "curate").outcome == "kept"
+    strict = step(told(recipe, text, runs=tmp_path, arm="strict"), "curate")
+    assert (strict.reason, strict.thresholds["min_answer_chars"]) == ("short_answer", 99)
+    masked = step(told(recipe, f"{text}请打电话{MOBILE}预约。", runs=tmp_path, arm="masked"), "curate")
+    assert masked.outcome == "kept" and [edit.repair for edit in masked.edits] == ["personal_data"]
+    loose = step(told(recipe, text, runs=tmp_path, overrides=["curate.medical.min_answer_chars=80"]), "curate")
+    assert loose.thresholds["min_answer_chars"] == 80
+    with pytest.raises(ValueError, match="run it first"):
+        explain(recipe, "clinic:1", runs=tmp_path)
+    with pytest.raises(ValueError, match="no arm 'x'; known: strict, masked"):
+        explain(recipe, text, runs=tmp_path, arm="x")
+
+
+def test_settings_of_a_run_folder_cannot_be_changed(run):
+    with pytest.raises(ValueError, match="give the recipe"):
+        explain(run, "clinic:1", overrides=["curate.medical.min_answer_chars=80"])
 
 
 # ---- which folders

@@ -15,6 +15,7 @@ from medchatzh.curate.rules import Case, PoolRules, Seen, chosen
 from medchatzh.explain.story import Check, Edit
 from medchatzh.records import Dialogue, Turn
 from medchatzh.report.data import hide
+from medchatzh.report.draws import MASK
 
 _PASSES = 4
 """As many as `repair` makes at most: what one repair uncovers, a further pass mends."""
@@ -76,10 +77,10 @@ def _repaired(record: Dialogue, config: Config, boilerplate: frozenset[str]) -> 
                 record = made(name, repair(record, (name,)))
         if record is before:
             break
-    if config.trim_boilerplate:
+    if config.trim_boilerplate and boilerplate:
         turns = tuple(Turn(turn.role, trim(turn.content, boilerplate)) if turn.role == "assistant" else turn for turn in record.turns)
         record = made("boilerplate", msgspec.structs.replace(record, turns=turns))
-    if config.personal_data == "mask":
+    if config.personal_data == "mask" and "personal_data" in config.rules:
         record = made("personal_data", mask_dialogue(record, config.personal_kinds))
     return record, edits
 
@@ -101,10 +102,12 @@ def excerpt(record: Dialogue, span: tuple[int, int, int]) -> str:
 
 
 def masked_place(text: str) -> str:
-    """The masked text around its first mask, '' where it has none."""
+    """The masked text around its first mask, masks in `【】`; '' where it has none."""
     whole = private(text)
     start = next((place for place, (old, new) in enumerate(zip(text, whole, strict=False)) if old != new), None)
-    return "" if start is None else cut(visible(whole), start, start)
+    if start is None:
+        return ""
+    return cut(visible(whole[:start] + MASK.sub(r"【\g<0>】", whole[start:])), start, start)
 
 
 def cut(text: str, start: int, end: int) -> str:

@@ -42,7 +42,8 @@ def _personal(inputs: Inputs, drawn: Drawn) -> Iterator[Block]:
     note = Both("每种随机抽取，供判断是否误判；值已遮盖", "Drawn at random for each kind, to judge false positives; values are masked")
     for mask, places in drawn.personal.items():
         quotes = tuple(Quote(place.id, "", (Side("", marked(place.text, [(place.start, place.end)], _CONTEXT_CHARS)),)) for place in places)
-        yield Quotes(Both(f"{mask} 的前后文（{len(quotes)} 例）", f"{mask} in context"), quotes, (note,))
+        if quotes:
+            yield Quotes(Both(f"{mask} 的前后文（{len(quotes)} 例）", f"{mask} in context"), quotes, (note,))
 
 
 def _pairs(inputs: Inputs) -> Iterator[Block]:
