@@ -2,7 +2,8 @@
 
     python benchmarks/curation/kill.py CORPUS --work FOLDER [--times 20] [--workers 2] [--seed 1]
 
-Every other time all processes are killed, else one worker. Then all commands run again, to the end. Compared with an undisturbed run:
+One kill in four falls into ingest and one into report, two into curate; half of them hit all processes, half one worker (where there is
+one). Then all commands run again, to the end. Compared with an undisturbed run:
 SHA-256 of every file of the three folders, manifests but for their seconds. Also watched: no finished shard is made again, and at the
 kill no more shards were under way than there are workers. Exit status 1 where anything differs.
 """
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from compare import HERE
@@ -42,23 +44,27 @@ def main() -> None:
     chance = random.Random(options.seed)
     wanted: dict[str, str] = {}
     for name in ("warm", "undisturbed"):
-        commands = sequence(options, options.work / name)
-        started = time.perf_counter()
-        subprocess.run(["sh", "-c", commands], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        wall_s = time.perf_counter() - started
+        ends = [0.0]
+        for command in sequence(options, options.work / name):
+            started = time.perf_counter()
+            subprocess.run(["sh", "-c", command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            ends.append(ends[-1] + time.perf_counter() - started)
         wanted = digests(options.work / name)
         shutil.rmtree(options.work / name)
-    print(f"undisturbed: {wall_s:.1f} s, {len(wanted)} files\n")
+    print(f"undisturbed: {', '.join(f'{end:.1f}' for end in ends[1:])} s, {len(wanted)} files\n")
     print("| killed after s | who | in | shards lost | finished ones done again | same |\n|---|---|---|---|---|---|")
     stages: Counter[str] = Counter()
     num_bad = 0
     for number in range(options.times):
-        # One moment in each of `times` equal parts of the run, so that they spread over all stages.
-        moment = wall_s * (number + chance.random()) / options.times
         runs = options.work / f"killed-{number}"
-        shutil.rmtree(runs, ignore_errors=True)
-        stage, who, lost = kill_one(sequence(options, runs), runs, moment, chance, single=number % 2 == 1)
-        redone = resume(sequence(options, runs), runs)
+        commands = " && ".join(sequence(options, runs))
+        stage, who, lost = "over", "", 0
+        while stage == "over":  # it was faster than the undisturbed run
+            shutil.rmtree(runs, ignore_errors=True)
+            part = (0, 1, 2, 1)[number % 4]
+            moment = chance.uniform(*ends[part : part + 2])
+            stage, who, lost = kill_one(commands, runs, moment, chance, single=chance.random() < 0.5)
+        redone = resume(commands, runs)
         found = digests(runs)
         different = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         is_good = not different and not redone and lost <= options.workers
@@ -72,26 +78,28 @@ def main() -> None:
     sys.exit(num_bad > 0)
 
 
-def sequence(options: argparse.Namespace, runs: Path) -> str:
-    """ingest, curate, report as one line of shell."""
+def sequence(options: argparse.Namespace, runs: Path) -> tuple[str, str, str]:
+    """ingest, curate and report, a line of shell each."""
     base = [str(options.recipe), "--set", f"data.root={options.corpus.resolve()}", "--workers", str(options.workers), "--runs", str(runs)]
 
-    def command(stage: str, *more: str) -> str:
-        return shlex.join([sys.executable, "-m", "medchatzh", stage, *base, *more])
+    def command(stage: str) -> str:
+        return shlex.join([sys.executable, "-m", "medchatzh", stage, *base])
 
     name = f"{shlex.quote(str(runs))}/{options.recipe.stem}"
     given = f"--input ingest=$(echo {name}/ingest-????????????) --input curate=$(echo {name}/curate-????????????)"
     out = f"{shlex.quote(str(runs))}/report"
-    return f"{command('ingest')} && {command('curate')} && (test -e {out} || {command('report')} {given} --out {out})"
+    return command("ingest"), command("curate"), f"(test -e {out} || {command('report')} {given} --out {out})"
 
 
 def kill_one(commands: str, runs: Path, moment: float, chance: random.Random, *, single: bool) -> tuple[str, str, int]:
     """Start, kill at the moment (all processes, or one worker), wait for the end. (stage, who, shards under way)."""
     process = subprocess.Popen(["sh", "-c", commands], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(moment)
+    if process.poll() is not None:
+        return "over", "", 0
     stage = where(runs)
     workers = [found for found in family(process.pid) if single and _is_worker(found)]
-    lost = len(under_way(runs))
+    lost = sum(not path.name.isdecimal() for path in shards(runs))
     if workers:
         os.kill(chance.choice(workers), signal.SIGKILL)
         process.wait(600)
@@ -115,32 +123,29 @@ def where(runs: Path) -> str:
     return found[0] if found else "between stages"
 
 
-def finished(runs: Path) -> dict[Path, int]:
-    """Finished shards and when they were."""
-    found = {}
-    for path in runs.glob("*/*.partial/scratch/**/facts.json"):
-        if path.parent.name.isdecimal():
-            try:
-                found[path] = path.stat().st_mtime_ns
-            except OSError:
-                continue
-    return found
+def shards(runs: Path) -> Iterator[Path]:
+    """Folders of shards, the finished ones named by number, those under way with a suffix; what vanishes meanwhile is left out."""
+    for path, names, _ in os.walk(runs):
+        if "scratch" in Path(path).parts:
+            yield from (Path(path) / name for name in names if name.partition(".")[0].isdecimal())
 
 
-def under_way(runs: Path) -> list[Path]:
-    """Folders of shards that have no place yet."""
-    return [path for path in runs.glob("*/*.partial/scratch/**/*.*") if path.is_dir() and path.name.partition(".")[0].isdecimal()]
+def made(shard: Path) -> int:
+    """When a finished shard was finished; 0 where it is gone."""
+    try:
+        return (shard / "facts.json").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def resume(commands: str, runs: Path) -> set[Path]:
     """Run to the end; the shards that were finished before and were made again."""
-    before = finished(runs)
+    before = {path: made(path) for path in shards(runs) if path.name.isdecimal()}
     redone = set()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(["sh", "-c", commands], stdout=subprocess.DEVNULL, stderr=log)
         while process.poll() is None:
-            now = finished(runs)
-            redone |= {path for path, when in before.items() if path in now and now[path] != when}
+            redone |= {path for path, when in before.items() if made(path) not in (when, 0)}
             time.sleep(0.02)
         if process.returncode:
             log.seek(0)
