@@ -101,3 +101,31 @@ def test_encoding_is_told_by_the_first_bytes_that_are_not_ascii() -> None:
     data = b"x" * (SAMPLE_BYTES + 10) + "胃痛三天了，怎么办？".encode("gbk")
     assert Part("x", lambda: io.BytesIO(data)).encoding == "gb18030"
     assert Part("x", lambda: io.BytesIO(b"x" * SAMPLE_BYTES + b"\n")).encoding == "utf-8"
+
+
+def test_archives_inside_archives_are_opened_some_deep(tmp_path: Path) -> None:
+    def nested(depth: int) -> bytes:
+        with zipfile.ZipFile(buffer := io.BytesIO(), "w") as archive:
+            archive.writestr("a.gz", gzip.compress("甲".encode()))
+            if depth:
+                archive.writestr("z.zip", nested(depth - 1))
+        return buffer.getvalue()
+
+    (tmp_path / "x").write_bytes(nested(5))
+    names = [part.name for part in parts("x", tmp_path / "x")]
+    assert names == ["x!a.gz", "x!z.zip!a.gz", "x!z.zip!z.zip!a.gz", "x!z.zip!z.zip!z.zip"]
+    write_tar(tmp_path / "t", "w:gz", {"in/x.zip": nested(0), "b.txt": b"b"})
+    assert read(tmp_path / "t") == [("data/x!in/x.zip!a.gz", "甲"), ("data/x!b.txt", "b")]
+
+
+def test_a_damaged_inner_archive_leaves_its_neighbours(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        archive.writestr("a.zip", b"PK\x03\x04 cut")
+        archive.writestr("b.txt", "乙")
+    found = []
+    for part in parts("x", tmp_path / "x"):
+        try:
+            found.append((part.name, part.head))
+        except CORRUPT:
+            found.append((part.name, "damaged"))
+    assert found == [("x!a.zip", "damaged"), ("x!b.txt", "乙")]

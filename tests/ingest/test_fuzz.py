@@ -19,7 +19,7 @@ from openpyxl import Workbook
 from pyarrow import parquet
 
 from medchatzh import records
-from medchatzh.ingest import Source, Tally, read_source
+from medchatzh.ingest import Source, Tally, read_source, units
 from medchatzh.ingest.encoding import Unreadable
 from medchatzh.ingest.files import CORRUPT, Part, parts
 from medchatzh.ingest.formats import ALIASES, FORMATS, format_of
@@ -224,8 +224,37 @@ def test_damaged_inputs_crash_nothing_and_all_rows_are_accounted_for(tmp_path: P
             raise
 
 
+@pytest.mark.parametrize("batch", range(NUM_BATCHES))
+def test_pieces_of_damaged_files_give_what_the_whole_gives(tmp_path: Path, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "UNIT_BYTES", 150)
+    path = tmp_path / "damaged"
+    files = {"damaged": path, "twice": path}
+    for number in range(batch * NUM_INPUTS // NUM_BATCHES, (batch + 1) * NUM_INPUTS // NUM_BATCHES, 10):
+        _, data = mutated(number, random.Random(number))
+        path.write_bytes(data[:100_000])
+        source = Source(name="s", path="*")
+        tally, whole = Tally(), dict.fromkeys(units.FILES.values(), b"")
+        for record in read_source(source, files, tally):
+            whole[units.FILES[type(record)]] += records._encoder.encode(record) + b"\n"
+        total, pieces, done = Tally(), dict.fromkeys(whole, b""), []
+        for unit in units.cut(source, files):
+            folder = tmp_path / f"{number}-{len(done)}"
+            folder.mkdir()
+            done.append((unit, folder, units.read_unit(unit, folder)))
+            total.add(done[-1][2])
+        for place, job in enumerate(units.numberings(done)):
+            folder = tmp_path / f"{number}-{place}-numbered"
+            folder.mkdir()
+            units.number(job, folder)
+            for output in folder.iterdir():
+                pieces[output.name] += output.read_bytes()
+        assert pieces == whole, number
+        total.num_lines, total.counts, total.reasons = 0, {}, {}
+        assert total == tally, number
+
+
 def check(source: Source, path: Path) -> None:
-    tally = Tally(num_in=0)
+    tally = Tally()
     found = []
     for record in read_source(source, {"damaged": path}, tally):
         encoded = records._encoder.encode(record)

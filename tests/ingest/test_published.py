@@ -14,7 +14,7 @@ from medchatzh.records import Dialogue, Question, Record, Reject
 
 def read(folder: Path, tally: Tally | None = None, **settings) -> list[Record]:
     files = {path.name: path for path in sorted(folder.iterdir())}
-    return list(read_source(Source(name="s", path="*", **settings), files, tally or Tally(num_in=0)))
+    return list(read_source(Source(name="s", path="*", **settings), files, tally or Tally()))
 
 
 def said(record: Record) -> list[str]:
@@ -59,7 +59,7 @@ def test_cmedqa2_joins_answers_to_questions(tmp_path: Path, packing: str, format
                 archive.writestr(name, text)
             inner[f"main/{name}.zip"] = buffer.getvalue()
         zipped(tmp_path / "all.zip", **inner)
-    tally = Tally(num_in=0)
+    tally = Tally()
     found = read(tmp_path, tally, format=format)
     assert tally.formats == {"cmedqa2"}
     kept = [record for record in found if isinstance(record, Dialogue)]

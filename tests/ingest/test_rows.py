@@ -71,6 +71,29 @@ def test_lines_stay_lines_where_the_first_is_broken() -> None:
         assert reasons(found) == ["broken_row", {"other": 1}, {"q": 3}]
 
 
+@pytest.mark.parametrize("size", [1, 2, 9])
+@pytest.mark.parametrize("whole", ['{"q": "痛", "a": [{"b": 1}]}', '{"x": "痛", "q": 1}'])
+def test_a_first_line_cut_anywhere_loses_itself_only(whole: str, size: int) -> None:
+    for cut in range(1, len(whole)):
+        for first in (whole[:cut], whole[cut:]):
+            found = [value for _, value in read(first + "\n" + (whole + "\n") * size) if is_record(value)]
+            assert found == [json.loads(whole)] * size, first
+
+
+def test_a_first_line_longer_than_the_sample_is_a_line() -> None:
+    long = json.dumps({"q": "痛" * (1 << 17)}, ensure_ascii=False)
+    for first, expected in ((long, json.loads(long)), (long[:-2], "broken_row")):
+        assert reasons(read(first + '\n{"q": 2}\n')) == [expected, {"q": 2}]
+
+
+def test_what_is_nested_too_deep_is_passed_over_in_time() -> None:
+    for start, end in (("[", "]"), ('{"q":', "}"), ('[{"q":', "}]")):
+        deep = start * 100_000 + "1" + end * 100_000
+        found = reasons(read(f'[{{"q": 1}},\n{deep},\n{{"q": 3}}]'))
+        assert found[:2] == [{"q": 1}, "broken_row"] and found[-1] == {"q": 3}
+        assert reasons(read(f'{{"q": 1}}\n{deep}\n{{"q": 3}}\n')) == [{"q": 1}, "broken_row", {"q": 3}]
+
+
 def test_a_broken_line_loses_itself_and_says_the_column() -> None:
     found = read('{"q": 1}\n{"q": "cut\n\n{"q": 3}\n')
     assert found[0] == (1, {"q": 1})

@@ -23,7 +23,7 @@ ROWS = [
 
 
 def read(path: Path, **settings) -> list[Record]:
-    return list(read_source(Source(name="s", path="*", **settings), {path.name: path}, Tally(num_in=0)))
+    return list(read_source(Source(name="s", path="*", **settings), {path.name: path}, Tally()))
 
 
 def said(record: Record) -> list[str]:

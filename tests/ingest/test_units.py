@@ -68,7 +68,7 @@ def whole(root: Path, *sources: Source) -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {name: [] for name in OUTPUTS}
     for source in sources:
         files = raw_files(Config(sources=(source,)), root)
-        for record in read_source(source, files, Tally(num_in=0)):
+        for record in read_source(source, files, Tally()):
             found[units.FILES[type(record)]].append(records._encoder.encode(record))
     return found
 
@@ -134,3 +134,17 @@ def test_a_killed_run_goes_on(corpus: Path, tmp_path: Path, monkeypatch: pytest.
     assert calls - 10 == len(all_units(corpus)) - num_done
     for name in OUTPUTS:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_pieces_know_the_encoding_that_shows_itself_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "UNIT_BYTES", 100_000)
+    rows = [{"question": f"q{number}", "answer": "a" * 1000} for number in range(300)]
+    late = [json.dumps(row) for row in rows] + [json.dumps({"question": "胃痛", "answer": "规律饮食"}, ensure_ascii=False)] * 9
+    (tmp_path / "a.jsonl").write_bytes("\n".join(late).encode("gb18030"))
+    result = ingest(tmp_path, tmp_path / "out", Source(name="x", path="a.jsonl"))
+    assert result.facts["sources"]["x"] == {
+        "format": "question_answer", "encodings": {"gb18030": 1}, "num_files": 1, "num_rows": 309, "num_kept": 309,
+    }  # fmt: skip
+    kept = list(records.read(tmp_path / "out/dialogues.jsonl", records.Dialogue))
+    assert [(one.id, one.origin) for one in kept] == [(f"x:{number}", f"a.jsonl:{number}") for number in range(1, 310)]
+    assert kept[-1].question == "胃痛"

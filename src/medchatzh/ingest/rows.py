@@ -30,6 +30,8 @@ _TOO_DEEP_CHARS = 1000
 _NUM_LINES = 50
 """By so many lines a file is told."""
 _LONG_LINE_CHARS = 1 << 16
+_OBJECT = re.compile(r"(?<!:)(?<!: )\{")
+"""Where a record may begin; after a colon stands a part of one."""
 _SPACE = re.compile(r"[ \t\r\n,]*")
 _JSON_START = re.compile(r'\s*(?:\[\s*[\[{"\]]|\{\s*["}])')
 _UNDECODED = (msgspec.DecodeError, UnicodeEncodeError, RecursionError)
@@ -205,8 +207,8 @@ class _Window:
 def _array_rows(window: _Window, accept: Callable[[Any], bool]) -> Iterator[Row]:
     inside = False
     while char := window.peek():
-        if char in "[]" and (char == "]") == inside:
-            inside = not inside
+        if char == "]" or (char == "[" and not inside):
+            inside = char == "["
             window.move(window.position + 1)
             continue
         line = window.line
@@ -235,19 +237,18 @@ def _where(window: _Window, error: json.JSONDecodeError) -> str:
 
 
 def _resume(window: _Window, accept: Callable[[Any], bool]) -> None:
-    """Move on to the next object that is a record by itself, or to the end. An object after a colon is a part of one."""
+    """Move on to the next object that is a record by itself, or to the end."""
     window.move(window.position + 1)
     while True:
-        start = window.buffer.find("{", window.position)
-        if start < 0:
+        match = _OBJECT.search(window.buffer, window.position)
+        if not match:
             window.move(len(window.buffer))
             if not window.fill():
                 return
             continue
-        is_field = window.buffer[max(0, start - 20) : start].rstrip().endswith(":")
-        window.move(start)
+        window.move(match.start())
         try:
-            if not is_field and accept(window.decode()[0]):
+            if accept(window.decode()[0]):
                 return
             window.move(window.position + 1)
         except json.JSONDecodeError as error:
