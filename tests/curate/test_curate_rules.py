@@ -162,6 +162,10 @@ def test_text_without_a_loop_costs_little_to_search() -> None:
     assert look(talk("怎么办？", "-" * 60 + "多喝水注意休息" * 9), "loop")[0] == "loop"
 
 
+def test_a_number_of_any_length_is_no_obstacle() -> None:
+    assert look(talk("9" * 5000, "1.休息。\n2.喝水。\n4.就诊。" + "8" * 5000), "skipped_number")[0] == "skipped_number"
+
+
 def test_in_a_consultation_short_turns_are_fine() -> None:
     assert look(talk("头痛", "多久了？", "三天", "建议到神经内科就诊，完善头颅检查，期间注意休息。")) == ("", "")
     assert look(talk("头痛", "多久了？", "三天", "好的。"))[0] == "short_answer"
