@@ -1,7 +1,8 @@
 import msgspec
 import pytest
 
-from medchatzh.books import Config, passages, read_book
+from medchatzh.books import Config, passages
+from medchatzh.books.book import read_book
 from medchatzh.books.tree import Node, Tree, grow
 from medchatzh.records import Document
 

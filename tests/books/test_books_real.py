@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from medchatzh.books import Config, passages, read_book
-from medchatzh.books.book import Book
+from medchatzh.books import Config, passages
+from medchatzh.books.book import Book, read_book
 from medchatzh.books.tree import Node
 from medchatzh.ingest.encoding import decode
 from medchatzh.records import Document

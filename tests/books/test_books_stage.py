@@ -3,8 +3,7 @@ from pathlib import Path
 
 import pytest
 
-import medchatzh.books
-from medchatzh.books import Config, run
+from medchatzh.books import Config, passages, run, shard
 from medchatzh.books.repeats import Repeat
 from medchatzh.books.tree import Tree
 from medchatzh.records import Document, Reject, read, write
@@ -86,9 +85,9 @@ def test_all_files_and_chapters_are_accounted_for(tmp_path: Path) -> None:
 
 def test_repeats_name_the_first_place_and_stay(tmp_path: Path) -> None:
     result, out = made(BOOKS, tmp_path)
-    near, *passages = sorted(read(out / "repeats.jsonl", Repeat), key=lambda repeat: -repeat.jaccard)
+    near, *said = sorted(read(out / "repeats.jsonl", Repeat), key=lambda repeat: -repeat.jaccard)
     assert (near.id, near.first) == ("tcm:03-丙书/1", "tcm:02-乙书/3") and 0.9 < near.jaccard < 1
-    assert passages == [
+    assert said == [
         Repeat(id="tcm:02-乙书/2#2", first="tcm:01-甲书/2#1", num_chars=len(COMMON)),
         Repeat(id="tcm:06-己书/1#1", first="tcm:01-甲书/2#1", num_chars=len(COMMON)),
     ]
@@ -115,7 +114,7 @@ def test_repeated_passages_and_near_chapters_are_dropped_on_request(tmp_path: Pa
 def test_a_passage_that_is_taken_out_does_not_move_the_others(tmp_path: Path) -> None:
     books = [BOOKS[0], file("02-乙书", marked("乙书", f"{text(5)}\n{COMMON}\n{text(6)}"))]
     _, out = made(books, tmp_path, Config(drop_repeated_passages=True))
-    assert dict(medchatzh.books.passages(kept(out)["tcm:02-乙书/1"])) == {"tcm:02-乙书/1#1": text(5), "tcm:02-乙书/1#3": text(6)}
+    assert dict(passages(kept(out)["tcm:02-乙书/1"])) == {"tcm:02-乙书/1#1": text(5), "tcm:02-乙书/1#3": text(6)}
 
 
 def test_duplicates_may_stay(tmp_path: Path) -> None:
@@ -142,7 +141,7 @@ def test_files_of_one_name_and_texts_of_one_file_keep_distinct_ids(tmp_path: Pat
 
 @pytest.mark.parametrize("workers", [2, 8])
 def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    monkeypatch.setattr(medchatzh.books, "_SHARD_BYTES", 1000)
+    monkeypatch.setattr(shard, "_SHARD_BYTES", 1000)
     many = BOOKS + [file(f"{n:02}-样书", marked("样书", text(n), text(n + 1), COMMON)) for n in range(10, 20)]
     one, out = made(many, tmp_path / "one")
     several, other = made(many, tmp_path / "several", workers=workers)
@@ -153,9 +152,9 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, monkeypatch
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(medchatzh.books, "_SHARD_BYTES", 1000)
+    monkeypatch.setattr(shard, "_SHARD_BYTES", 1000)
     expected, out = made(BOOKS, tmp_path / "whole")
-    read_book = medchatzh.books.read_book
+    read_book = shard.read_book
     seen: list[str] = []
 
     def killed(book: Document, key: str, config: Config):  # type: ignore[no-untyped-def]
@@ -164,7 +163,7 @@ def test_a_killed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             raise KeyboardInterrupt
         return read_book(book, key, config)
 
-    monkeypatch.setattr(medchatzh.books, "read_book", killed)
+    monkeypatch.setattr(shard, "read_book", killed)
     with pytest.raises(KeyboardInterrupt):
         made(BOOKS, tmp_path / "cut")
     cut = tmp_path / "cut" / "out"
