@@ -82,27 +82,31 @@ def index(path: Path, pool: Pool, start: int, end: int, seed: int, validation_sh
 
 def choose(records: np.ndarray, sources: Sequence[str], wanted: Proportions) -> Chosen:
     """Weights first, then the bounds of sources, of pools, and the share of general records. Of [num_records] `INDEX_TYPE`."""
-    copies = np.ones(len(records), np.int64)
+    copies = np.ones(len(records), np.int32)
     for number, source in enumerate(sources):
-        whole, rest = divmod(wanted.weights.get(source, 1.0), 1)
-        members = np.flatnonzero(records["source"] == number)
-        members = members[np.argsort(records["key"][members], kind="stable")]
-        copies[members] = int(whole)
-        copies[members[: round(rest * len(members))]] += 1
+        if source in wanted.weights:
+            whole, rest = divmod(wanted.weights[source], 1)
+            members = np.flatnonzero(records["source"] == number)
+            members = members[np.argsort(records["key"][members], kind="stable")]
+            copies[members] = int(whole)
+            copies[members[: round(rest * len(members))]] += 1
     copies[records["is_validation"]] = np.minimum(copies[records["is_validation"]], 1)  # once is enough to measure
     reasons = np.where(copies == 0, 1, 0).astype(np.uint8)
 
     # An item is one taking of a record. First takings come before second ones, so a bound never leaves a record out for another's copy.
-    item = np.repeat(np.arange(len(records)), copies)
+    item = np.repeat(np.arange(len(records), dtype=np.uint32), copies)
     taking = np.arange(len(item)) - np.repeat(np.cumsum(copies) - copies, copies)
     order = np.lexsort((records["key"][item], taking))
-    item, taking = item[order], taking[order]
+    item, taking = item[order], taking[order].astype(np.uint32)
+    del order, copies  # 10 million records: 80 MB an array
 
     def bound(members: np.ndarray, limit: int, reason: int) -> None:
         nonlocal item, taking
         kept = ~members | (np.cumsum(members) <= limit)
-        before, item, taking = item, item[kept], taking[kept]
-        reasons[np.setdiff1d(before, item)] = reason
+        item, taking = item[kept], taking[kept]
+        is_taken = np.zeros(len(records), bool)
+        is_taken[item] = True
+        reasons[~is_taken & (reasons == 0)] = reason
 
     for number, source in enumerate(sources):
         if source in wanted.max_by_source:

@@ -7,11 +7,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from medchatzh.mix.exports import FORMS, SPLITS, parquet_name, write_array, write_parquet
+from medchatzh.mix.exports import FORMS, parquet_name, write_array, write_parquet
 from medchatzh.records import Dialogue, Reject, write
 from medchatzh.shards import Facts
-
-__all__ = ["LEFT_OUT", "SPLITS", "Part", "Place", "write_part"]
 
 LEFT_OUT = "rejects"
 Place = np.dtype([("offset", "<u8"), ("length", "<u4"), ("pool", "u1"), ("reason", "u1")])
