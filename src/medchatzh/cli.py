@@ -43,7 +43,10 @@ def parser() -> argparse.ArgumentParser:
     shared.add_argument("--threads", type=_count, default=0, metavar="N", help="threads for numerical work (default: one a core)")
     shared.add_argument("--workers", type=_count, default=os.cpu_count() or 1, metavar="N", help="processes for text work (one a core)")
     shared.add_argument(
-        "--executor", choices=("processes", "ray"), default="processes", help="what runs text work: this machine, or a Ray cluster (extra [ray])"
+        "--executor",
+        choices=("processes", "ray"),
+        default="processes",
+        help="what runs text work: processes here, or a Ray cluster (extra [ray])",
     )
     for name, help_text in COMMANDS.items():
         if name == "explain":
