@@ -113,6 +113,8 @@ def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
         ("sft.learning_rate=nan", "sft.learning_rate: nan is not a number to work with"),
         ("pretrain.architecture={max_positions=64}", "max_new_tokens = 160 leaves no room .*max_positions = 64"),
         ("sft.pools=[]", "sft.pools: is empty"),
+        ("mix.weights={nobody=0.5}", "mix.weights.nobody: no such source; known: .*western"),
+        ("mix.max_by_source={western=-1}", "weights and bounds must not be negative"),
     ],
 )
 def test_what_would_fail_late_fails_at_once(override, message, tmp_path):

@@ -80,7 +80,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
 
 
 def assist(config: Config, inputs: Mapping[str, Path], context: Context) -> None:
-    """Under torchrun, what the other processes do: work out their share of the rewards, and leave them in the cache for the first one."""
+    """Under torchrun, what the other processes do: work out their share of the rewards, and leave them in the cache for the first one.
+
+    The run folders and the cache must lie on a file system that all share.
+    """
     if context.cache is None:
         raise ValueError("score: several processes meet in a cache; give the context one")
     scoring = _Scoring(config, inputs, context.cache, context)
