@@ -44,8 +44,10 @@ _WEB_HOST = rf"[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*?\.{_TLD}"
 _QQ = r"(?:(?<![A-Za-z])(?i:qq)|扣扣|企鹅|球球|(?:加|我的?|联系)[Qq]|(?<![A-Za-z0-9])[Qq](?=[号群:]))(?:账|帐)?[号群加码为是:, (]{0,6}"
 _INITIALS = "(?<![A-Za-z])(?i:vx|wx(?!id))"
 _CHAT = f"(?:微 ?信|威信|薇信|徽信|[Vv]信|(?i:wechat|weixin)|{_INITIALS})"
-_ADD = r"(?:加[Vv薇微]|\+[Vv])"
-_WITH_DIGIT = r"(?P<value>(?=[A-Za-z0-9_\-]*[0-9_\-])[A-Za-z0-9][A-Za-z0-9_\-]{5,19})"
+_NO_VITAMIN = "(?!it|[A-EK](?![A-Za-z_]))"
+_ADD = rf"(?:加[Vv薇微]|\+[Vv]){_NO_VITAMIN}"
+_DOSE = "(?![0-9]+(?:mg|g|ml|ug|iu|u)(?![A-Za-z0-9]))"
+_WITH_DIGIT = rf"(?P<value>{_DOSE}(?=[A-Za-z0-9_\-]*[0-9_\-])[A-Za-z0-9][A-Za-z0-9_\-]{{5,19}})"
 # A word of letters alone must be announced as an id: 微信号：yishengwang, not 微信（WeChat）.
 _LETTERS = r"(?P<value>(?!(?i:wechat|weixin|official|iphone|android|whatsapp))[A-Za-z][A-Za-z0-9_\-]{5,19})(?! ?[A-Za-z])"
 
@@ -61,7 +63,7 @@ PATTERNS = tuple(
         ("wechat", rf"(?:{_CHAT}|{_ADD})(?:公众|账|帐)?号?[码为是加:,( \-]{{0,5}}{_WITH_DIGIT}"),
         ("wechat", r"(?<![A-Za-z0-9])wxid_[A-Za-z0-9]{6,}"),
         ("wechat", rf"{_CHAT} ?(?:账|帐)?(?:号码?|(?i:id))[为是:,( ]{{0,4}}{_LETTERS}"),
-        ("wechat", rf"(?:加我?的?(?:微信|[Vv]信|薇信|威信|[Vv薇])|{_CHAT} ?:) ?{_LETTERS}"),
+        ("wechat", rf"(?:加我?的?(?:微信|[Vv]信|薇信|威信|[Vv薇]{_NO_VITAMIN})|{_CHAT} ?:) ?{_LETTERS}"),
         ("wechat", rf"(?<![A-Za-z0-9_.\-/])(?![0-9]){_WITH_DIGIT} ?(?:\( ?|[是为](?:我的?)?){_CHAT}(?!公众|群)"),
     )
 )

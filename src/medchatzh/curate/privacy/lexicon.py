@@ -36,6 +36,14 @@ NEVER_GIVEN = (
 )
 """What no given name is made of: particles, pronouns, verbs, relatives."""
 
+NOT_NAMES = """
+许可 许多 方法 方面 方才 方向 强化 强大 强壮 强体 祝健康 祝福 白期望 白天 白净 高明 高兴 高等 高龄 高大 高强 高维 高峰 安全 安康
+安心 安静 安定 安好 安宁 常规 常用 常年 常生 万一 万元 路上 古代 代理 代表 修复 关心 花费 花生 武汉 江苏 江西 江南 金华 温州
+温和 温柔 温暖 金银 金融 石家庄 谢谢 冷静 严肃 童年 夏天 周期 周一 保健 保护 管理 管炎 窦炎 黄体 黄连 卫生 单纯 单一 费用 阳光
+阳性 甘露 房子 商品 何时 何用 张力 左心 左旋 易发 乔伊 罗杰 欧文 艾莉
+"""
+"""Words that begin like names where a name may stand: seen in the sources (经王教授许可, 祝健康, 乔伊护士 of a game), or common there."""
+
 REGIONS = """
 北京 上海 天津 重庆 河北 山西 辽宁 吉林 黑龙江 江苏 浙江 安徽 福建 江西 山东 河南 湖北 湖南 广东 海南 四川 贵州 云南 陕西 甘肃
 青海 台湾 内蒙古 广西 西藏 宁夏 新疆 香港 澳门 中国 华北 华东 东南 西南 东北 首都 国家

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from medchatzh.curate.privacy.forms import Pattern
-from medchatzh.curate.privacy.lexicon import COMPOUND_SURNAMES, GIVEN, NEVER_GIVEN, RARE_SURNAMES, SURNAMES
+from medchatzh.curate.privacy.lexicon import COMPOUND_SURNAMES, GIVEN, NEVER_GIVEN, NOT_NAMES, RARE_SURNAMES, SURNAMES
 
 LABELS = (
     "姓名", "联系人", "收件人", "收货人", "收款人", "持卡人", "户名", "监护人", "申请人", "投保人", "被保险人", "受检者", "签名",
@@ -23,15 +23,11 @@ TITLES = (
 _HANZI = "\u4e00-\u9fff"
 _COMPOUND = "|".join(COMPOUND_SURNAMES)
 _NOT_TITLED = "(?!.(?:先生|女士|博士|老师|同志|医生|医师|大夫|教授|主任|院长|护士|药师))"
-# Words that begin like names: seen in the sources (经王教授许可, 谢谢李医生, 祝健康, 乔伊护士 of a game) or likely there.
-_NOT_WORD = (
-    "(?!许可|许多|方法|方面|方才|强化|祝健康|白期望|高明|高兴|高等|安全|安康|安心|常规|常用|万一|路上|古代|代理|代表|修复|关心|花费|武汉|江苏|"
-    "江西|江南|金华|温州|金银|石家庄|乔伊|罗杰|欧文|艾莉|.大学|谢谢|(?<=[谢多感答致])谢)"
-)
+_NOT_WORD = rf"(?!{'|'.join(NOT_NAMES.split())}|.大学|(?<=[谢多感答致])谢)"
 _SURNAME = f"{_NOT_TITLED}{_NOT_WORD}(?:{_COMPOUND}|[{SURNAMES}])"
 _FREE = f"{_NOT_TITLED}(?:{_COMPOUND}|[{SURNAMES}{RARE_SURNAMES}])(?:(?![{NEVER_GIVEN}])[{_HANZI}]){{1,2}}?"
 """A name whose place is sure: any surname, any characters ..."""
-_END = rf"(?:(?![{_HANZI}·•])|(?=男|女|性别|年龄|今年|电话|手机|身份|住址|家住|住在|联系|来自|是|因|的|在|有))"
+_END = rf"(?:(?![{_HANZI}·•])|(?=男|女|性别|年龄|今年|电话|手机|身份|住址|家住|住在|联系|来自))"
 """... up to the end of the word, or to what forms say next."""
 _PERSON = "(?:我|他|她|本人|患者|病人|患儿|孩子|儿子|女儿|宝宝|老公|老婆|妻子|丈夫|母亲|父亲|妈妈|爸爸|朋友|同事|医生|大夫|主任)"
 _TITLE = f"(?:{'|'.join(TITLES)})"
