@@ -47,7 +47,7 @@ bench-curation: .venv/ready .bench/ready ## curation against peers, and the plan
 	test -e runs/bench/corpus || $(BIN)/python benchmarks/curation/corpus.py --data $(DATA) --out runs/bench/corpus
 	$(BIN)/python benchmarks/curation/compare.py runs/bench/corpus
 	$(BIN)/medchatzh curate benchmarks/curation/full.toml --set data.root=$(CURDIR)/runs/bench/corpus --runs runs/bench
-	$(BIN)/python benchmarks/curation/quality.py runs/bench/corpus runs/bench/full/curate-*
+	$(BIN)/python benchmarks/curation/quality.py runs/bench/corpus $$(ls -dt runs/bench/full/curate-* | head -1) | tee benchmarks/results/quality.md
 
 bench-scale: .venv/ready ## 10^5 to 10.5 million records: DATA=folder of raw data WORK=folder with 60 GB free
 	$(BIN)/python benchmarks/curation/scale.py --data $(DATA) --work $(WORK)

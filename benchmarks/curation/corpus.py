@@ -126,7 +126,7 @@ class Writer:
 
         far = self.layout.num_blocks // 2
         sources = [(number, originals, first, range(NEAR_COPIES))]
-        if number >= far and number - far < far:
+        if number >= far:
             sources.append((number - far, self._originals(number - far), self._places(number - far)[0], range(NEAR_COPIES, len(originals))))
         for block, copied, places, chosen in sources:
             for place in chosen:
@@ -148,7 +148,7 @@ class Writer:
             planted: faults.Planted = getattr(faults, fault)(text, rng)
             return planted
         which = int(rng.integers(len(self.benchmark)))
-        return faults.contaminated(text, rng, self.benchmark[which][1], self.references[which])
+        return faults.contaminated(text, rng, self.benchmark[which][1], self.references[which % len(self.references)])
 
     def _originals(self, number: int) -> list[Text]:
         return self.sound(np.random.default_rng([self.layout.seed, number, 1]), NEAR_COPIES + FAR_COPIES)
