@@ -71,7 +71,7 @@ def _kinds() -> NDArray[np.uint8]:
 
 
 @njit(cache=True, nogil=True)
-def _scan(codes, starts, owners, is_answer, first_user, kinds, last, repeats, gram_share, new_hanzi, shared_hanzi):  # type: ignore[no-untyped-def]
+def _scan(codes, starts, owners, is_answer, first_user, kinds, last, repeats, gram_share, new_hanzi, shared_hanzi):
     in_question = np.zeros(kinds.size, np.int64)  # the record, plus 1, whose question the character last stood in: nothing is ever cleared
     grams = np.zeros(1 << _GRAM_BITS, np.int64)
     pieces, counted, counts = (

@@ -64,19 +64,15 @@ def short_answer(case: Case) -> str | None:
     settings = case.settings
     longest = max((text.strip() for _, text in case.answers()), key=len, default="")
     if len(longest) < settings.min_answer_chars:
-        if (
-            settings.short_facts
-            and longest
-            and not case.is_multi_turn
-            and _ASKS_FACT.search(case.question)
-            and not _ASKS_ADVICE.search(case.question)
-        ):
-            return None
-        return f"{len(longest)} characters"
+        return None if longest and settings.short_facts and _asks_fact(case) else f"{len(longest)} characters"
     if settings.min_answer_tokens:
         tokens = max((counter(settings.tokenizer)(text) for _, text in case.answers()), default=0)
         return f"{tokens} tokens" if tokens < settings.min_answer_tokens else None
     return None
+
+
+def _asks_fact(case: Case) -> bool:
+    return not case.is_multi_turn and _ASKS_FACT.search(case.question) is not None and _ASKS_ADVICE.search(case.question) is None
 
 
 def _ends_open(features: Features, _: PoolRules) -> Mask:
@@ -91,7 +87,7 @@ def cut_off(case: Case) -> Seen | None:
 
     A missing full stop alone proves nothing: whole sources of right answers write none, or a comma. So the end must be an open clause (a
     colon, an enumeration, a word that wants a complement, a condition without its consequence). Dropping whatever ends with a comma would
-    take 90 of 36,601 real records, four of five of them complete.
+    take 148 of 36,601 real records; of 85 read, five were cut off.
     """
     place, text = next(reversed(list(case.answers())), (0, ""))
     last = text.rstrip()
