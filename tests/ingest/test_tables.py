@@ -125,3 +125,8 @@ def test_a_table_with_the_keys_of_a_form_is_told(tmp_path: Path, delimiter: str)
     assert reasons(read(tmp_path / "a")) == ["kept", "missing_answer"]
     (tmp_path / "a").write_text("".join(delimiter.join(row) + "\n" for row in (("id", "诗"), ("1", "春眠"))))
     assert reasons(read(tmp_path / "a")) == ["unknown_format"]
+
+
+def test_an_exam_is_no_dialogue(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("id,question,A,B,C,D,answer\n0,心率最快的是,甲,乙,丙,丁,A\n")
+    assert reasons(read(tmp_path / "a")) == ["multiple_choice"]

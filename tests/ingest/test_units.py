@@ -91,7 +91,7 @@ def test_units_give_what_a_single_pass_gives(corpus: Path, tmp_path: Path) -> No
 
 
 def test_the_number_of_workers_does_not_change_a_byte(corpus: Path, tmp_path: Path) -> None:
-    results = {workers: ingest(corpus, tmp_path / f"out{workers}", *SOURCES, workers=workers) for workers in (1, 2, 8)}
+    results = {workers: ingest(corpus, tmp_path / f"out{workers}", *SOURCES[:2], workers=workers) for workers in (1, 2, 8)}
     for workers in (2, 8):
         assert results[workers] == results[1]
         for name in OUTPUTS:

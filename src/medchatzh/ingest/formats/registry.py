@@ -113,8 +113,11 @@ def read_records(part: Part, forms: Mapping[str, Form]) -> Iterator[Found]:
     if not is_json(part.head):
         yield 1, reject("unknown_format", "the file is not JSON")
         return
+
+    def is_record(value: Any) -> bool:
+        return isinstance(value, dict) and best_form(value, forms.values()) is not None
+
     with part.text() as stream:
-        is_record = lambda value: isinstance(value, dict) and best_form(value, forms.values()) is not None  # noqa: E731
         yield from read_rows(part, json_rows(stream, part.head, is_record), forms)
 
 
