@@ -19,8 +19,9 @@ import msgspec
 import numpy as np
 
 from medchatzh import models
-from medchatzh.models import calibration, reward
+from medchatzh.models import reward
 from medchatzh.models.cache import RewardCache, as_keys, content_key
+from medchatzh.models.calibration import Calibration, read_calibration
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Prediction, Reject, Score, Turn, read
 from medchatzh.run import SCRATCH, Context, Manifest, Progress, Result, read_manifest
@@ -59,6 +60,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
 
     Writes scores.jsonl; when filtering also medical.jsonl and rejects.jsonl. Under torchrun this is the first process; see `assist`.
     """
+    filters = "curate" in inputs
+    calibrated = None
+    if filters and config.kind == "probability":  # first, so that too few rankings are told before hours of scoring
+        calibrated = read_calibration(inputs["reward"], config.threshold, context.seed)
     scoring = _Scoring(config, inputs, context.cache or out / SCRATCH, context)
     keys = scoring.keys()
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -67,8 +72,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         scoring.wait_for_others(keys)
         scoring.add_missing(keys)
     values, _ = scoring.cache.find(keys)
-    if "curate" in inputs:
-        return _filter(values, config, inputs, out, scoring.facts, context.seed)
+    if filters:
+        return _filter(values, config, calibrated, inputs["curate"] / "medical.jsonl", out, scoring.facts)
     num_out = 0
     with (out / "scores.jsonl").open("wb") as file:
         for prediction, value in zip(_records(inputs), values, strict=True):
@@ -204,10 +209,12 @@ def _checkpoint_hash(manifest: Manifest) -> str:
     return hashlib.sha256(msgspec.json.encode(files, order="deterministic")).hexdigest()[:16]
 
 
-def _filter(values: np.ndarray, config: Config, inputs: Mapping[str, Path], out: Path, facts: Mapping[str, Any], seed: int) -> Result:
+def _filter(
+    values: np.ndarray, config: Config, calibrated: Calibration | None, records: Path, out: Path, facts: Mapping[str, Any]
+) -> Result:
     """Keep what reaches the threshold; write the kept, the rejects with their score, and all scores."""
     finite = np.sort(values[np.isfinite(values)])
-    threshold, more = find_threshold(config, finite, inputs["reward"], seed)
+    threshold, more = find_threshold(config, finite, calibrated)
     if len(values) and not (finite >= threshold).any():
         raise ValueError(
             f"score: nothing reaches score.threshold = {config.threshold:g} ({config.kind}) within score.max_tokens = {config.max_tokens};"
@@ -216,7 +223,7 @@ def _filter(values: np.ndarray, config: Config, inputs: Mapping[str, Path], out:
     dropped: Counter[str] = Counter()
     with ExitStack() as stack:
         kept, rejects, scores = (stack.enter_context((out / f"{name}.jsonl").open("wb")) for name in ("medical", "rejects", "scores"))
-        for dialogue, value in zip(read(inputs["curate"] / "medical.jsonl", Dialogue), values, strict=True):
+        for dialogue, value in zip(read(records, Dialogue), values, strict=True):
             if np.isfinite(value):
                 scores.write(_line(_score(dialogue, value)))
             if value >= threshold:
@@ -238,7 +245,7 @@ def _filter(values: np.ndarray, config: Config, inputs: Mapping[str, Path], out:
     return Result(num_in=len(values), num_out=len(values) - dropped.total(), dropped=dropped, facts={**facts, **more})
 
 
-def find_threshold(config: Config, finite: np.ndarray, reward_folder: Path, seed: int) -> tuple[float, dict[str, Any]]:
+def find_threshold(config: Config, finite: np.ndarray, calibrated: Calibration | None) -> tuple[float, dict[str, Any]]:
     """The score that records must reach, and what to tell of it. `finite` holds all scores, sorted.
 
     Facts: quantiles of the scores (each twentieth), the share kept at each of them, and with a calibration the probability of each.
@@ -249,8 +256,7 @@ def find_threshold(config: Config, finite: np.ndarray, reward_folder: Path, seed
     quantiles = np.quantile(finite, shares) if len(finite) else np.zeros(0)
     if config.kind == "quantile":
         threshold = float(np.quantile(finite, config.threshold)) if len(finite) else 0.0
-    if config.kind == "probability":
-        calibrated = calibration.read_calibration(reward_folder, config.threshold, seed)
+    if calibrated:
         threshold = calibrated.threshold(config.threshold)
         facts["calibration"] = calibrated.facts()
         facts["probabilities"] = [round(float(chance), 4) for chance in calibrated.probability(quantiles)]
