@@ -129,7 +129,7 @@ class Plan:
             self._add(f"{stage}{arm}", module, config, {label: f"{label}{arm}" for label in inputs}, **more)
 
         add("ingest", "ingest", files=ingest.raw_files(changed.ingest, self.root), takes_files=True, resumable=True)
-        add("curate", "curate", "ingest", resumable=True)
+        add("curate", "curate", "ingest", files=changed.curate.files(), resumable=True)
         add("books", "books", "ingest", resumable=True)
         add("tokenizer", "tokenizer", "curate", "books", outside="path")
         add("pretrain", "train.pretrain", "books", "tokenizer", outside="base", resumable=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS
 from medchatzh.curate.repair import REPAIRS
 from medchatzh.curate.rules import GeneralRules, PoolRules, all_rules, check_names, chosen
+from medchatzh.curate.rules.tokens import tokenizer_file
 from medchatzh.recipe import Settings
 
 
@@ -88,6 +90,13 @@ class Config(Settings, frozen=True, kw_only=True):
         for source in self.sources:
             for pool in ("general", "medical"):
                 self.thresholds(pool, source)
+
+    def files(self) -> dict[str, Path]:
+        """The tokenizers that answers are counted by: other tokenizers give other records."""
+        pools = ("general", "medical")
+        rules = [self.general, self.medical, *(self.thresholds(pool, source) for source in self.sources for pool in pools)]
+        named = {one.tokenizer for one in rules if one.min_answer_tokens}
+        return {f"tokenizer {name}": tokenizer_file(name) for name in sorted(named)}
 
     def thresholds(self, pool: str, source: str) -> PoolRules:
         """The thresholds in force for a source of a pool; ValueError for a threshold that is none."""

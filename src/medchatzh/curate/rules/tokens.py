@@ -16,17 +16,23 @@ def counter(name: str) -> Callable[[str], int]:
     `name` is a sentencepiece model, a `tokenizer.json`, or a folder with a file `tokenizer.json` or `tokenizer.model`. Raises ValueError
     where it is none of these, or damaged.
     """
-    path = Path(name)
-    if path.is_dir():
-        path = next((path / known for known in _NAMES if (path / known).is_file()), path / _NAMES[0])
-    if not path.is_file():
-        raise ValueError(f"tokenizer {name}: no such file; name a sentencepiece model, a tokenizer.json, or a folder with one of them")
+    path = tokenizer_file(name)
     try:
         return _json(path) if path.suffix == ".json" else _sentencepiece(path)
     except ImportError as error:
         raise ValueError(f"tokenizer {name}: needs {error.name}: pip install 'medchatzh[train]'") from None
     except Exception as error:  # both libraries raise bare Exception and RuntimeError for a damaged file
         raise ValueError(f"tokenizer {name}: cannot be read: {error}") from None
+
+
+def tokenizer_file(name: str) -> Path:
+    """The file that `name` means. ValueError where there is none."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = next((path / known for known in _NAMES if (path / known).is_file()), path / _NAMES[0])
+    if not path.is_file():
+        raise ValueError(f"tokenizer {name}: no such file; name a sentencepiece model, a tokenizer.json, or a folder with one of them")
+    return path
 
 
 def _json(path: Path) -> Callable[[str], int]:
