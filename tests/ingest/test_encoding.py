@@ -19,6 +19,7 @@ HANZI = st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FA5), min_s
         (codecs.BOM_UTF8 + TEXT.encode(), "utf-8-sig"),
         (TEXT.encode("utf-16"), "utf-16"),
         (codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"), "utf-16"),
+        (TEXT.encode("utf-32"), "utf-32"),
         (TEXT.encode("gbk"), "gb18030"),
         ((TEXT + "㐂𠀀").encode("gb18030"), "gb18030"),
         (b"plain ASCII", "utf-8"),

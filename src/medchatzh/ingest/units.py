@@ -118,7 +118,7 @@ def _probe(name: str, path: Path, source: Source) -> tuple[bool, str]:
             if not part or not chosen:
                 return False, ""
             can_be_cut = part.is_plain and path.stat().st_size > UNIT_BYTES and chosen.by_line and is_lines(part.head)
-            encoding = part.encoding if can_be_cut and not part.encoding.startswith("utf-16") else ""
+            encoding = part.encoding if can_be_cut and not part.encoding.startswith(("utf-16", "utf-32")) else ""
             return bool(chosen.merge), encoding
     except (Unreadable, *CORRUPT) as error:
         if is_of_machine(error):
@@ -246,7 +246,7 @@ def numberings(found: list[tuple[Unit, Path, Tally]]) -> list[Numbering]:
 
 
 def number(job: Numbering, folder: Path) -> Facts:
-    """A unit's files with rows and lines of the whole source; questions keep their own ids. Costs 1 µs a record."""
+    """A unit's files with rows and lines of the whole source; questions keep their own ids. Costs 2 µs a record."""
     for kind, name in FILES.items():
         if (job.folder / name).exists():
             if (job.num_rows or job.num_lines) and kind is not Question:
