@@ -35,7 +35,7 @@ _PATIENCE_S = 600.0
 """How long the first process waits for the others' scores to grow before it works them out itself; loading 13 GB may take minutes."""
 
 Chunk = tuple[np.ndarray, list[tuple[Turn, ...]]]
-"""Keys [N, 2] and turns of N dialogues."""
+"""Keys [N] and turns of N dialogues."""
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -115,15 +115,15 @@ class _Scoring:
         self.facts = {"reward_fingerprint": manifest.fingerprint, "reward_checkpoint": checkpoint, "arithmetic": arithmetic}
 
     def keys(self) -> np.ndarray:
-        """[num_records, 2]"""
+        """[num_records]"""
         return as_keys(content_key(_turns(record)) for record in _records(self._inputs))
 
     def add_missing(self, keys: np.ndarray, share: tuple[int, int] = (0, 1)) -> None:
         """Score what the cache lacks, each text once: share i of n, by key, so that processes need not agree on what is missing."""
         self.cache.load()
         wanted = np.zeros(len(keys), bool)
-        wanted[np.unique(keys, axis=0, return_index=True)[1]] = True
-        wanted &= ~self.cache.find(keys)[1] & (keys[:, 0] % np.uint64(share[1]) == share[0])
+        wanted[np.unique(keys, return_index=True)[1]] = True
+        wanted &= ~self.cache.find(keys)[1] & (keys.view("<u8")[::2] % np.uint64(share[1]) == share[0])
         if not wanted.any():
             return
         with Progress("score", total=int(wanted.sum()), unit="records") as progress:

@@ -38,13 +38,14 @@ def test_writers_add_apart_and_see_each_other(tmp_path):
     assert known.tolist() == [True, True, True, False] and values[[0, 2]].tolist() == [0.5, 0.7] and np.isnan(values[1])
 
 
-def test_keys_that_share_a_half_are_not_mixed_up(tmp_path):
+def test_keys_that_share_a_half_or_end_in_zeros_are_told_apart(tmp_path):
     cache = RewardCache(tmp_path)
-    near = np.array([[7, 1], [7, 2]], np.uint64)
-    cache.add(near, np.array([0.1, 0.2]))
+    near = as_keys([b"same half" + end.ljust(7, b"\0") for end in (b"", b"1", b"2", b"\0\0\0\0\0\0\1")])
+    cache.add(near, np.arange(4.0))
     cache.load()
     values, known = cache.find(near)
-    assert known[0] and values[0] == 0.1 and not known[1]
+    assert known.all() and values.tolist() == [0, 1, 2, 3]
+    assert not cache.find(as_keys([b"same half".ljust(15, b"\0") + b"\2"]))[1].any()
 
 
 @pytest.mark.parametrize("other", [(Turn("user", "问答"), Turn("assistant", "")), (Turn("assistant", "问"), Turn("user", "答"))])
