@@ -110,8 +110,9 @@ def kill_one(commands: str, runs: Path, moment: float, chance: random.Random, *,
 
 
 def _is_worker(process: int) -> bool:
+    """Whether it is one of joblib's workers, which `shards.py` runs shards in."""
     try:
-        return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+        return b"LokyProcess" in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False
 
