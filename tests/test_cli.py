@@ -9,7 +9,7 @@ import pytest
 from medchatzh.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "transformers", "nltk", "jinja2", "sentencepiece")
+HEAVY = ("torch", "transformers", "nltk", "jinja2", "sentencepiece", "numba", "pyarrow", "opencc", "joblib")
 
 
 def python(code):

@@ -20,7 +20,6 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from medchatzh.curate import kernels
 from medchatzh.curate.privacy import names
 from medchatzh.curate.privacy.forms import FOLD, HANZI_DIGITS
 from medchatzh.curate.privacy.lexicon import COMPOUND_SURNAMES, GIVEN, RARE_SURNAMES, SURNAMES
@@ -111,6 +110,8 @@ class _Machine:
     """The sequences of some kinds as bits: place p of a sequence is a bit, and a class of characters is the set of bits it may stand at."""
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
+        from medchatzh.curate.kernels import PLANES
+
         words: list[list[Sequence]] = []
         for found in sorted(_sequences(kinds), key=len, reverse=True):
             for word in words:
@@ -119,7 +120,7 @@ class _Machine:
                     break
             else:
                 words.append([found])
-        bits = np.zeros((kernels.PLANES, max(1, len(words))), np.uint64)
+        bits = np.zeros((PLANES, max(1, len(words))), np.uint64)
         self.starts, self.ends = np.zeros((2, bits.shape[1]), np.uint64)
         for number, word in enumerate(words):
             place = 0
@@ -129,14 +130,14 @@ class _Machine:
                     bits[[ord(character) for character in part], number] |= np.uint64(1 << place)
                     place += 1
                 self.ends[number] |= np.uint64(1 << (place - 1))
-        role = np.zeros((kernels.PLANES, 1), np.uint64)
+        role = np.zeros((PLANES, 1), np.uint64)
         role[[ord(character) for character in GAPS]] = 1
         role[[ord(character) for character in DIGITS]] = 2
         table = np.hstack((role, bits))
         used = np.flatnonzero(table.any(axis=1))
         rows, classes = np.unique(table[used], axis=0, return_inverse=True)
         rows = np.vstack((np.zeros_like(rows[:1]), rows))
-        self.classes = np.zeros(kernels.PLANES, np.uint16)
+        self.classes = np.zeros(PLANES, np.uint16)
         """[PLANES] class of a code point; 0 is the class of what stands nowhere."""
         self.classes[used] = classes.reshape(-1) + 1
         self.roles = rows[:, 0].astype(np.uint8)
@@ -148,6 +149,7 @@ _machine = lru_cache(_Machine)
 
 def opened(texts: Iterable[str] | tuple[NDArray[np.uint32], NDArray[np.int64]], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
     """Which of the texts can hold data of these kinds, [T]. Texts may come as code points (`kernels.code_points`)."""
+    from medchatzh.curate import kernels  # numba: half a second that planning a run need not spend
     from medchatzh.curate.privacy.kernel import scan
 
     codes, starts = texts if isinstance(texts, tuple) else kernels.code_points(list(texts))

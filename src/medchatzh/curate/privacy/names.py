@@ -38,7 +38,8 @@ _THEN = r"(?=[,。;、!?)\n ]|$|[说的给为在])"
 PATTERNS = tuple(
     Pattern("name", re.compile(form))
     for form in (
-        rf"(?:{'|'.join(LABELS)})(?: ?[:为是叫] ?| |(?={_SURNAME}))(?P<value>{_FREE}){_END}",
+        rf"(?:{'|'.join(LABELS)})(?: ?[:为是叫] ?| )(?P<value>{_FREE}){_END}",
+        rf"(?:{'|'.join(LABELS)})(?P<value>{_SURNAME}[{GIVEN}]{{1,2}}){_END}",  # 把紧急联系人安排好 names nobody
         rf"(?:{_PERSON}的?(?:名字|大名|全名|真名|名)?叫做?|(?:名字|大名|全名|真名)(?:叫做?|[是为:]))[: ]{{0,2}}(?P<value>{_FREE}){_END}",
         rf"(?:[患病伤]者|病人|患儿|产妇|孕妇|(?<![^\n。;]))[: ]?(?P<value>{_SURNAME}[{GIVEN}]{{1,2}})[, 、(]{{1,2}}"
         r"(?:[男女](?:性|孩|童)?(?=[,、;。 )0-9])|[0-9]{1,3}岁)",

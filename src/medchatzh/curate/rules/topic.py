@@ -6,7 +6,13 @@ import re
 from collections import Counter
 
 from medchatzh.curate.rules.registry import CONTENT, Case, Seen, rule
-from medchatzh.curate.traits import COMMON_HANZI
+
+# Most frequent hanzi of 30,326 real question and answer pairs: what a question shares with an answer to any other question.
+COMMON_HANZI = (
+    "的有一病治可患是要性症现者不疗能等以和出发检查状时生了么物药为血如在诊常需进情体医多用行方食议同建好对就因心什这定应些意果大经岁及我期问"
+    "下来该上过重并肝炎后饮个况感高会中素痛化于也断疾理小哪种救还复外据到细院人确根最吃或年动合而你身案引何前抗持部染免包怎女吗去当括很没内位"
+    "水保次请平但活注毒正服功说实名制压力口使原自解面量除近间得清都防致天肿主再降想白助样结手关您所腹低明康男他其看乙作法比此较表三觉"
+)
 
 # Words that only one department's records use. Fever, children and the like stand everywhere, and are in none.
 _TOPICS = {
