@@ -19,7 +19,7 @@ Role = Literal["system", "user", "assistant"]
 Pool = Literal["general", "medical"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What all records share: `id` is `<source>:<row>`, `origin` the `file:line` it was read from."""
 
     id: str
@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     category: str = ""
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """One utterance. `content` is plain text; templates add their markers later."""
 
     role: Role

@@ -14,7 +14,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ J = TypeVar("J")
 F = TypeVar("F", bound="Facts")
 _FACTS = "facts.json"
 _MERGED = "merged.json"
+_SPANS = ".spans"
 
 
 class Facts(msgspec.Struct, kw_only=True):
@@ -31,6 +32,17 @@ class Facts(msgspec.Struct, kw_only=True):
 
     num_in: int
     """Records read, for the progress."""
+
+
+class Spans(msgspec.Struct, frozen=True):
+    """Parts of a file that stand for what a job would write: written as `<name>.spans` instead of `<name>`, they are copied once only."""
+
+    path: Path
+    spans: list[tuple[int, int]]
+    """(start, end), in the order in which they are wanted."""
+
+    def write(self, path: Path) -> None:
+        path.with_name(path.name + _SPANS).write_bytes(msgspec.json.encode(self, enc_hook=str))
 
 
 class _Merged(msgspec.Struct, kw_only=True):
@@ -111,14 +123,36 @@ class _Merger:
         while self._state.sizes and self._state.next < self._num_jobs and self._state.next in found:
             folder = shard(self._out, self._label, self._state.next)
             for name in self._state.sizes:
-                if (folder / name).exists():
-                    with (self._out / name).open("ab") as file, (folder / name).open("rb") as part:
-                        shutil.copyfileobj(part, file, 1 << 24)
-                        self._state.sizes[name] = file.tell()
+                with (self._out / name).open("r+b") as file:
+                    file.seek(0, os.SEEK_END)
+                    for path, start, end in _parts(folder / name):
+                        _append(path, start, end, file)
+                    self._state.sizes[name] = os.lseek(file.fileno(), 0, os.SEEK_CUR)
             self._state.next += 1
             write_atomically(self._path, msgspec.json.encode(self._state))
             for name in self._state.sizes:
                 (folder / name).unlink(missing_ok=True)
+
+
+def _parts(path: Path) -> Iterator[tuple[Path, int, int]]:
+    """(file, start, end) of what a job wrote under a name, or named in its place."""
+    if path.exists():
+        yield path, 0, path.stat().st_size
+    elif (named := path.with_name(path.name + _SPANS)).exists():
+        found = msgspec.json.decode(named.read_bytes(), type=Spans, dec_hook=lambda kind, value: kind(value))
+        yield from ((found.path, start, end) for start, end in found.spans)
+
+
+def _append(path: Path, start: int, end: int, file: BinaryIO) -> None:
+    """Append a part of a file to another, inside the kernel where it can."""
+    with path.open("rb") as part:
+        if sys.platform == "linux":
+            while start < end and (count := os.sendfile(file.fileno(), part.fileno(), start, end - start)):
+                start += count
+        else:
+            part.seek(start)
+            file.write(part.read(end - start))
+            file.flush()
 
 
 def _call(function: Callable[[J, Path], F], number: int, job: J, scratch: Path) -> tuple[int, F]:

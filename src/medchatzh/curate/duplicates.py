@@ -2,7 +2,7 @@
 
 What is compared is the record's text, normalised: all its turns but the system's, without white space and punctuation. Near duplicates are
 found as MinHash candidates and then verified: a record is dropped only where the exact Jaccard similarity of its five-character shingles
-with a *kept* earlier record reaches the threshold. Global steps work on keys (160 bytes a record, on disk), one band at a time.
+with a *kept* earlier record reaches the threshold. Global steps work on keys (128 bytes a record, on disk), one band at a time.
 """
 
 from __future__ import annotations
@@ -47,11 +47,13 @@ def normal_texts(texts: list[str]) -> Normal:
     is_complex = np.zeros(len(texts), bool)
     kernels.normalized(codes, starts, normal_table(), made, made_starts, is_complex)
     if is_complex.any():
-        fast = [made[made_starts[text] : made_starts[text + 1]] for text in range(len(texts))]
-        for text in np.flatnonzero(is_complex):
-            fast[text] = kernels.code_points([normalize(texts[text])])[0]
-        made_starts[1:] = np.cumsum([len(text) for text in fast])
-        made = np.concatenate(fast)
+        pieces, done = [], 0
+        lengths = np.diff(made_starts)
+        for text in np.flatnonzero(is_complex).tolist():
+            pieces += [made[done : made_starts[text]], kernels.code_points([normalize(texts[text])])[0]]
+            done, lengths[text] = made_starts[text + 1], len(pieces[-1])
+        made = np.concatenate([*pieces, made[done : made_starts[-1]]])
+        made_starts = np.concatenate(([0], np.cumsum(lengths)))
     return Normal(made[: made_starts[-1]], made_starts)
 
 
@@ -59,12 +61,7 @@ def keys(records: Sequence[Dialogue], settings: Duplicates) -> Keys:
     """The keys of some records (what the settings do not ask for stays 0)."""
     table = np.zeros((NUM_KEYS, len(records)), np.uint64)
     codes, starts = spoken(records)
-    data = codes.tobytes()
-    digests = b"".join(
-        blake2b(data[4 * start : 4 * end], digest_size=16).digest()
-        for start, end in zip(starts.tolist(), starts[1:].tolist(), strict=False)
-    )
-    table[_EXACT] = np.frombuffer(digests, np.uint64).reshape(-1, 2).T
+    kernels.digests(codes, starts, table[_EXACT])
     if settings.near:
         kernels.min_hashes(codes, starts, *_hash_functions(), table[_BANDS])
     if settings.same_question != "keep":
@@ -76,10 +73,7 @@ def keys(records: Sequence[Dialogue], settings: Duplicates) -> Keys:
 
 def spoken(records: Sequence[Dialogue]) -> Normal:
     """The normalised text of each record: its turns one after another, but for the system's."""
-    texts = [turn.content for record in records for turn in record.turns if turn.role != "system"]
-    codes, starts = normal_texts(texts)
-    counts = np.fromiter((sum(turn.role != "system" for turn in record.turns) for record in records), np.int64, len(records))
-    return Normal(np.ascontiguousarray(codes), starts[np.concatenate(([0], np.cumsum(counts)))])
+    return normal_texts(["".join([turn.content for turn in record.turns if turn.role != "system"]) for record in records])
 
 
 def shingles(records: Sequence[Dialogue]) -> Shingles:

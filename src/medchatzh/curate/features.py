@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -113,7 +113,7 @@ class Features(NamedTuple):
     """Its characters without white space at the ends."""
     counts: dict[str, NDArray[np.int64]]
     """Characters of a class (hanzi, letters, junk, substance) in a part (question: the first; user, answer, all): `hanzi_answer` …"""
-    traits: Traits
+    make_traits: Callable[[], Traits]
     personal: Mask
     """Some turn can hold personal data."""
     placed: Mask
@@ -123,6 +123,11 @@ class Features(NamedTuple):
     turn_bits: NDArray[np.uint64]
     owner: NDArray[np.int64]
     signs: Signs
+
+    @property
+    def traits(self) -> Traits:
+        """Worked out when the first gate asks."""
+        return self.make_traits()
 
     def has(self, strings: tuple[str, ...]) -> Mask:
         """Whether one of the strings stands in some turn. They must be among the compiled signs."""
@@ -134,7 +139,7 @@ class Features(NamedTuple):
             return self
         whole: dict[str, Any] = {
             "counts": {name: values[rows] for name, values in self.counts.items()},
-            "traits": Traits._make(values[rows] for values in self.traits),
+            "make_traits": cache(lambda: Traits._make(values[rows] for values in self.traits)),
             "turn_bits": self.turn_bits[:0],
             "owner": self.owner[:0],
             "signs": self.signs,
@@ -191,7 +196,7 @@ def features(
         answer_chars=summed(lengths, "answer"),
         longest_answer=longest,
         counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:-1]) for part in parts},
-        traits=traits(codes, text_starts, owner, roles == 2, first_user),
+        make_traits=cache(lambda: traits(codes, text_starts, owner, roles == 2, first_user)),
         personal=np.bincount(owner[opened((codes, text_starts), personal_kinds)], minlength=len(records)) > 0,
         placed=np.bincount(owner[placed(codes, text_starts, repairs)], minlength=len(records)) > 0,
         bits=record_bits,

@@ -282,7 +282,7 @@ def _outer(each: List, runs: set[List]) -> List | None:
 
 def _says_something(text: str, start: int, end: int, num_letters: int) -> bool:
     """An item says something: `1、2、6个月` is an enumeration of numbers, `看（1）和（2）` one of places; neither is a list."""
-    return sum(character.isalpha() for character in text[start : min(end, start + _ITEM_CHARS)]) >= num_letters
+    return sum(map(str.isalpha, text[start : min(end, start + _ITEM_CHARS)])) >= num_letters
 
 
 def _opens_words(text: str, marker: Marker) -> bool:

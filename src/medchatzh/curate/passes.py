@@ -23,7 +23,7 @@ from medchatzh.curate.privacy import mask_dialogue
 from medchatzh.curate.tally import Tally, tally, total, without
 from medchatzh.records import Dialogue, Question, Reject, read, write
 from medchatzh.run import SCRATCH, Context, write_atomically
-from medchatzh.shards import Facts, byte_ranges, shard, work
+from medchatzh.shards import Facts, Spans, byte_ranges, shard, work
 
 SHARD_BYTES = 24 << 20
 """About 20,000 records: large enough that a shard's fixed cost is nothing, small enough for 400 MB of memory a worker."""
@@ -32,7 +32,7 @@ SURVEY_SHARDS = 8
 NUM_PAIRS = 50
 """Near-duplicate pairs kept side by side for the report, drawn by hash."""
 
-_KEPT, _KEYS, _IDS, _REJECTS = "kept.jsonl", "keys.npy", "ids.json", "rejects.jsonl"
+_KEPT, _LINES, _KEYS, _IDS, _REJECTS = "kept.jsonl", "lines.npy", "keys.npy", "ids.json", "rejects.jsonl"
 _encoder = msgspec.json.Encoder()
 _dialogues = msgspec.json.Decoder(Dialogue)
 
@@ -121,7 +121,9 @@ def _clean(job: Cleaning, folder: Path) -> Tally:
     records = job.range.records()
     outcomes = _cleaner(job.questions, job.boilerplate, _encoder.encode(job.config))(records)
     kept = [outcome for outcome in outcomes if isinstance(outcome, Dialogue)]
-    (folder / _KEPT).write_bytes(_encoder.encode_lines(kept))
+    lines = _encoder.encode_lines(kept)
+    (folder / _KEPT).write_bytes(lines)
+    np.save(folder / _LINES, np.append(0, np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")) + 1))
     (folder / _REJECTS).write_bytes(_encoder.encode_lines([outcome for outcome in outcomes if isinstance(outcome, Reject)]))
     (folder / _IDS).write_bytes(_encoder.encode([(record.id, record.pool) for record in kept]))
     np.save(folder / _KEYS, duplicates.keys(kept, job.config.duplicates))
@@ -150,7 +152,7 @@ class Drop(NamedTuple):
 class Shingling(msgspec.Struct, frozen=True):
     """Kept records of a shard, by place, whose shingles are wanted."""
 
-    kept: Path
+    folder: Path
     places: list[int]
 
 
@@ -167,8 +169,7 @@ def find_duplicates(num_shards: int, config: Config, out: Path, context: Context
     def verify(rows: NDArray[np.int64]) -> duplicates.Shingles:
         cuts = np.searchsorted(rows, starts)
         jobs = [
-            Shingling(folder / _KEPT, (rows[cuts[number] : cuts[number + 1]] - starts[number]).tolist())
-            for number, folder in enumerate(folders)
+            Shingling(folder, (rows[cuts[number] : cuts[number + 1]] - starts[number]).tolist()) for number, folder in enumerate(folders)
         ]
         near = out / SCRATCH / "near"
         work(_shingle, jobs, near, context, label="near", unit="records", kind=Facts, merge=("hashes", "lengths"))
@@ -199,19 +200,20 @@ def _drops(out: Path, number: int) -> Path:
 
 
 def _shingle(job: Shingling, folder: Path) -> Facts:
-    records = _picked(job.kept, job.places)
+    records = _picked(job.folder, job.places)
     hashes, starts = duplicates.shingles(records)
     hashes.tofile(folder / "hashes")
     np.diff(starts).tofile(folder / "lengths")
     return Facts(num_in=len(records))
 
 
-def _picked(path: Path, places: Sequence[int]) -> list[Dialogue]:
-    """The records at some places of a file of JSON lines."""
+def _picked(folder: Path, places: Sequence[int]) -> list[Dialogue]:
+    """The kept records of a cleaned shard at some places."""
     if not places:
         return []
-    lines = path.read_bytes().split(b"\n")
-    return [_dialogues.decode(lines[place]) for place in places]
+    starts = np.load(folder / _LINES)
+    data = (folder / _KEPT).read_bytes()
+    return [_dialogues.decode(data[starts[place] : starts[place + 1]]) for place in places]
 
 
 def _by_shard(rows: NDArray[np.int64], starts: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -236,7 +238,7 @@ def _write_pairs(drops: duplicates.Drops, folders: Sequence[Path], starts: NDArr
     wanted = np.unique(np.concatenate((drops.rows[drawn], drops.keepers[drawn])))
     records: dict[int, Dialogue] = {}
     for number, rows in _by_shard(wanted, starts):
-        records |= dict(zip(rows.tolist(), _picked(folders[number] / _KEPT, (rows - starts[number]).tolist()), strict=True))
+        records |= dict(zip(rows.tolist(), _picked(folders[number], (rows - starts[number]).tolist()), strict=True))
     pairs = (
         Pair(round(float(drops.similarities[place]), 4), *(mask_dialogue(records[int(of[place])]) for of in (drops.rows, drops.keepers)))
         for place in sorted(drawn)
@@ -263,14 +265,15 @@ def write_out(cleaned: Sequence[Tally], out: Path, context: Context) -> Tally:
 
 
 def _write(job: Writing, folder: Path) -> Tally:
-    lines = (job.folder / _KEPT).read_bytes().splitlines(keepends=True)
-    pools = [pool for _, pool in msgspec.json.decode((job.folder / _IDS).read_bytes(), type=list[tuple[str, str]])]
+    starts = np.load(job.folder / _LINES)
+    pools = np.array([pool for _, pool in msgspec.json.decode((job.folder / _IDS).read_bytes(), type=list[tuple[str, str]])], dtype="U8")
     drops = msgspec.json.decode(job.drops.read_bytes(), type=list[Drop])
-    dropped = [(_dialogues.decode(lines[drop.place]), drop) for drop in drops]
-    for drop in drops:
-        pools[drop.place] = ""
+    pools[[drop.place for drop in drops]] = ""
     for pool in ("general", "medical"):
-        (folder / f"{pool}.jsonl").write_bytes(b"".join(line for line, own in zip(lines, pools, strict=True) if own == pool))
-    repeated = rejects([(record, drop.reason, drop.detail) for record, drop in dropped])
+        edges = np.diff(np.concatenate(([False], pools == pool, [False])).astype(np.int8))
+        spans = zip(starts[np.flatnonzero(edges == 1)].tolist(), starts[np.flatnonzero(edges == -1)].tolist(), strict=True)
+        Spans(job.folder / _KEPT, list(spans)).write(folder / f"{pool}.jsonl")
+    records = _picked(job.folder, [drop.place for drop in drops])
+    repeated = rejects([(record, drop.reason, drop.detail) for record, drop in zip(records, drops, strict=True)])
     (folder / _REJECTS).write_bytes((job.folder / _REJECTS).read_bytes() + _encoder.encode_lines(repeated))
-    return without(job.tally, [(record, drop.reason) for record, drop in dropped])
+    return without(job.tally, [(record, drop.reason) for record, drop in zip(records, drops, strict=True)])

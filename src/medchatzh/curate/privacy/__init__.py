@@ -14,7 +14,7 @@ import msgspec
 
 from medchatzh.curate.privacy import contacts, hospitals, names, numbers
 from medchatzh.curate.privacy.forms import Pattern, fold
-from medchatzh.curate.privacy.gate import gate, opened
+from medchatzh.curate.privacy.gate import gate, kinds_of, opened
 from medchatzh.records import Dialogue, Turn
 
 __all__ = ["DEFAULT_KINDS", "KINDS", "Finding", "find", "gate", "mask", "mask_dialogue", "opened"]
@@ -61,14 +61,15 @@ def _patterns(kinds: tuple[str, ...]) -> tuple[Pattern, ...]:
 
 def find(text: str, kinds: tuple[str, ...] = DEFAULT_KINDS) -> list[Finding]:
     """Every piece of personal data of these kinds, in the order of the text. A clean text costs 6 µs, nearly all of it the call."""
-    return search(text, kinds) if opened([text], kinds)[0] else []
+    return search(text, kinds_of(text, kinds))
 
 
 def search(text: str, kinds: tuple[str, ...] = DEFAULT_KINDS) -> list[Finding]:
     """What `find` finds, without the gate. Where two patterns meet, the earlier counts."""
-    folded = fold(text)
+    patterns = _patterns(kinds)
+    folded = fold(text) if patterns else ""
     found: list[Finding] = []
-    for pattern in _patterns(kinds):
+    for pattern in patterns:
         for match in pattern.form.finditer(folded):
             start, end = match.span("value" if "value" in pattern.form.groupindex else 0)
             if any(start < other.end and other.start < end for other in found):

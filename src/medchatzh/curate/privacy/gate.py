@@ -28,6 +28,8 @@ from medchatzh.curate.privacy.numbers import PROVINCES
 MIN_DIGITS = 10
 """The shortest number that counts without a word: a hotline. At 8 one real record in twenty has one, for its dates; at 10 one in 6,000."""
 MAX_GAP = 3
+NUMBERS = ("id_card", "bank_card", "mobile", "hotline", "landline")
+"""Kinds that a number alone can be."""
 Sequence = tuple[str, ...]
 
 _VARIANTS: dict[str, str] = {}
@@ -112,24 +114,28 @@ class _Machine:
     def __init__(self, kinds: tuple[str, ...]) -> None:
         from medchatzh.curate.kernels import PLANES
 
-        words: list[list[Sequence]] = []
-        for found in sorted(_sequences(kinds), key=len, reverse=True):
+        words: list[list[tuple[str, Sequence]]] = []
+        every = [(kind, found) for kind in kinds for found in SEQUENCES.get(kind, ())]
+        for kind, found in sorted(every, key=lambda pair: len(pair[1]), reverse=True):
             for word in words:
-                if sum(map(len, word)) + len(found) <= 64:
-                    word.append(found)
+                if sum(len(other) for _, other in word) + len(found) <= 64:
+                    word.append((kind, found))
                     break
             else:
-                words.append([found])
+                words.append([(kind, found)])
         bits = np.zeros((PLANES, max(1, len(words))), np.uint64)
         self.starts, self.ends = np.zeros((2, bits.shape[1]), np.uint64)
+        self.ends_of = {kind: np.zeros(bits.shape[1], np.uint64) for kind, _ in every}
+        """Kind → [W]: the last places of its sequences."""
         for number, word in enumerate(words):
             place = 0
-            for found in word:
+            for kind, found in word:
                 self.starts[number] |= np.uint64(1 << place)
                 for part in found:
                     bits[[ord(character) for character in part], number] |= np.uint64(1 << place)
                     place += 1
                 self.ends[number] |= np.uint64(1 << (place - 1))
+                self.ends_of[kind][number] |= np.uint64(1 << (place - 1))
         role = np.zeros((PLANES, 1), np.uint64)
         role[[ord(character) for character in GAPS]] = 1
         role[[ord(character) for character in DIGITS]] = 2
@@ -142,6 +148,7 @@ class _Machine:
         self.classes[used] = classes.reshape(-1) + 1
         self.roles = rows[:, 0].astype(np.uint8)
         self.bits = np.ascontiguousarray(rows[:, 1:])
+        self.begins = (self.bits & self.starts).any(axis=1)
 
 
 _machine = lru_cache(_Machine)
@@ -149,11 +156,25 @@ _machine = lru_cache(_Machine)
 
 def opened(texts: Iterable[str] | tuple[NDArray[np.uint32], NDArray[np.int64]], kinds: tuple[str, ...]) -> NDArray[np.bool_]:
     """Which of the texts can hold data of these kinds, [T]. Texts may come as code points (`kernels.code_points`)."""
+    return np.any(_seen(texts, kinds), axis=1)
+
+
+def kinds_of(text: str, kinds: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of these kinds of which the text can hold data."""
+    seen = _seen([text], kinds)[0]
+    if not seen.any():
+        return ()
+    ends = _machine(kinds).ends_of
+    return tuple(kind for kind in kinds if (seen[-1] and kind in NUMBERS) or (kind in ends and (seen[:-1] & ends[kind]).any()))
+
+
+def _seen(texts: Iterable[str] | tuple[NDArray[np.uint32], NDArray[np.int64]], kinds: tuple[str, ...]) -> NDArray[np.uint64]:
     from medchatzh.curate import kernels  # numba: half a second that planning a run need not spend
     from medchatzh.curate.privacy.kernel import scan
 
-    codes, starts = texts if isinstance(texts, tuple) else kernels.code_points(list(texts))
+    codes, starts = texts if isinstance(texts, tuple) else kernels.code_points(texts if isinstance(texts, list) else list(texts))
     machine = _machine(kinds)
-    found = np.zeros(len(starts) - 1, np.bool_)
-    scan(codes, starts, machine.classes, machine.roles, machine.bits, machine.starts, machine.ends, MIN_DIGITS, MAX_GAP, found)
+    found = np.zeros((len(starts) - 1, len(machine.ends) + 1), np.uint64)
+    tables = (machine.classes, machine.roles, machine.bits, machine.begins, machine.starts, machine.ends)
+    scan(codes, starts, *tables, MIN_DIGITS, MAX_GAP, found)
     return found

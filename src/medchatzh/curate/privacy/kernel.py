@@ -9,18 +9,16 @@ from medchatzh.curate.kernels import PLANES
 
 
 @njit(cache=True, nogil=True)
-def scan(codes, starts, classes, roles, bits, first, last, min_digits, max_gap, found):
-    """Mark in found [T] the texts (C code points, text t is `codes[starts[t]:starts[t + 1]]`) that hold a number or a sequence.
+def scan(codes, starts, classes, roles, bits, begins, first, last, min_digits, max_gap, found):
+    """Fill found [T, W + 1] with what each text (C code points, text t is `codes[starts[t]:starts[t + 1]]`) holds: the last places of
+    the sequences seen, and in the last column 1 for a number.
 
-    classes [PLANES]; of each class: roles (1 gap, 2 digit) and bits [classes, W] (the places it may take); first, last [W]: places where
+    classes [PLANES]; of each class: roles (1 gap, 2 digit), bits [classes, W] (the places it may take) and begins (a first place is
+    among them); first, last [W]: places where
     sequences begin and end.
     """
     num_words = first.size
     state = np.zeros(num_words, np.uint64)
-    begins = np.zeros(roles.size, np.bool_)
-    for kind in range(roles.size):
-        for word in range(num_words):
-            begins[kind] |= (first[word] & bits[kind, word]) != 0
     one = np.uint64(1)
     for text in range(starts.size - 1):
         state[:] = 0
@@ -38,15 +36,11 @@ def scan(codes, starts, classes, roles, bits, first, last, min_digits, max_gap, 
                 run = run + 1 if gap <= max_gap else 1
                 gap = 0
                 if run >= min_digits:
-                    found[text] = True
-                    break
+                    found[text, num_words] = 1
             if alive or begins[kind]:
-                alive = seen = np.uint64(0)
+                alive = np.uint64(0)
                 for word in range(num_words):
                     after = ((state[word] << one) | first[word]) & bits[kind, word]
                     state[word] = after
                     alive |= after
-                    seen |= after & last[word]
-                if seen:
-                    found[text] = True
-                    break
+                    found[text, word] |= after & last[word]
