@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-ROOT = str(Path(__file__).resolve().parents[1])
-sys.path.append(ROOT)  # worker processes import what a test module defines
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # worker processes import what a test module defines
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (sys.path[-1], os.environ.get("PYTHONPATH"))))
 
 import pytest
 from hypothesis import settings

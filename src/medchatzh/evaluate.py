@@ -132,8 +132,16 @@ class Benchmark:
 
 
 def _reject(about: records.Record, reason: str, detail: str, record: Any) -> Reject:
-    place = {"source": about.source, "origin": about.origin, "category": about.category}
-    return Reject(id=about.id, stage="evaluate", reason=reason, detail=detail, record=record, **place)
+    return Reject(
+        id=about.id,
+        source=about.source,
+        origin=about.origin,
+        category=about.category,
+        stage="evaluate",
+        reason=reason,
+        detail=detail,
+        record=record,
+    )
 
 
 def read_benchmark(folder: Path, protocols: Sequence[str]) -> Benchmark:

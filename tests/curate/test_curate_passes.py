@@ -20,11 +20,12 @@ from medchatzh.records import Dialogue, Question, Reject, Turn, read, write
 from medchatzh.run import SCRATCH, Context
 
 PIECES = [
-    "高血压患者应低盐饮食，", "规律服药，定期监测血压。", "小儿发热时注意补充水分，", "体温超过38.5℃可遵医嘱用退热药。", "脾胃虚弱者宜健脾益气，",
-    "1、多休息。2、多喝水。3、清淡饮食。", "找13800001234。", "加微信abc12345领取。", "我院采用德国进口技术，无效退款。", "谢谢您的提问，",
-    "祝您早日康复！", "作为一个人工智能语言模型，我无法提供诊断。", "失眠多梦,心烦口干", "&nbsp;", "１２", "∶", "的的的的", "如果", "\n", "哈哈嘛啦～",
-    "The patient should rest and drink water.", "我叫张小明，", "無論這個藥對們為什麼時會", "\ufffd\ufffd", "？", "…", "\u200b", "鐨勬槸",
-    "建议及时就医。", "孩子三岁，咳嗽两天怎么办？", "月经推迟怎么办？", "1.甲乙丙。2.丁戊己。4.庚辛壬。", "请问是什么原因？",
+    "高血压患者应低盐饮食，", "规律服药，定期监测血压。", "小儿发热时注意补充水分，", "体温超过38.5℃可遵医嘱用退热药。",
+    "脾胃虚弱者宜健脾益气，", "1、多休息。2、多喝水。3、清淡饮食。", "找13800001234。", "加微信abc12345领取。",
+    "我院采用德国进口技术，无效退款。", "谢谢您的提问，", "祝您早日康复！", "作为一个人工智能语言模型，我无法提供诊断。",
+    "失眠多梦,心烦口干", "&nbsp;", "１２", "∶", "的的的的", "如果", "\n", "哈哈嘛啦～", "The patient should rest and drink water.",
+    "我叫张小明，", "無論這個藥對們為什麼時會", "\ufffd\ufffd", "？", "…", "\u200b", "鐨勬槸", "建议及时就医。",
+    "孩子三岁，咳嗽两天怎么办？", "月经推迟怎么办？", "1.甲乙丙。2.丁戊己。4.庚辛壬。", "请问是什么原因？",
 ]  # fmt: skip
 
 
@@ -168,10 +169,14 @@ def test_gates_change_nothing_on_any_text(question: str, answer: str) -> None:
 
 
 SOURCES = {
-    "toyhom": ("medical/toyhom/*.csv", "medical"), "bentsao": ("medical/bentsao/llama_data.json", "medical"),
-    "medicalgpt": ("medical/medicalgpt/*.jsonl", "medical"), "cmedqa2": ("medical/cmedqa2/*.txt", "medical"), "cmdd": ("medical/cmdd.zip", "medical"),
-    "belle": ("general/belle_eval_set.json", "general"), "sharegpt": ("general/sharegpt_zh_1K_format.jsonl", "general"),
-}  # fmt: skip
+    "toyhom": ("medical/toyhom/*.csv", "medical"),
+    "bentsao": ("medical/bentsao/llama_data.json", "medical"),
+    "medicalgpt": ("medical/medicalgpt/*.jsonl", "medical"),
+    "cmedqa2": ("medical/cmedqa2/*.txt", "medical"),
+    "cmdd": ("medical/cmdd.zip", "medical"),
+    "belle": ("general/belle_eval_set.json", "general"),
+    "sharegpt": ("general/sharegpt_zh_1K_format.jsonl", "general"),
+}
 
 
 @pytest.mark.parametrize("name", SOURCES)

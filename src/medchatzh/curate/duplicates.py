@@ -210,7 +210,7 @@ def _shared(values: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.uint32], ND
 
 def _hash_functions() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """xors and odd factors [H] from splitmix64, so that they depend on no library's generator."""
-    count = kernels.NUM_BANDS * kernels.ROWS
+    count = kernels.NUM_HASHES
     mask = (1 << 64) - 1
     made = []
     for number in range(2 * count):

@@ -17,7 +17,9 @@ DROPPED, COMPLEX = 0, 0xFFFFFFFF
 SHINGLE_CHARS = 5
 NUM_BANDS, ROWS = 12, 5
 """MinHash bands × rows. A pair of Jaccard similarity J is found with probability 1 - (1 - J^5)^12: .992 at J = .8, .999 at .85, and every
-pair found is verified, so that the many found below .8 (.32 at .5) cost time only. 60 hash functions take half the time of 128."""
+pair found is verified, so that the many found below .8 (.32 at .5) cost time only. 64 hash functions take half the time of 128."""
+NUM_HASHES = 64
+"""Four more than the bands use: whole vector registers, a quarter faster than 60."""
 
 MAX_KEPT_IN_GROUP = 64
 """Kept records of one band key that a newcomer is compared with. More share one only where a template makes them, each too different."""
@@ -27,7 +29,12 @@ _MIX1, _MIX2, _BASE = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111E
 
 def code_points(texts: list[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
     """(codes [C], starts [T + 1]) of some texts. Lone surrogates pass."""
-    codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+    joined = "".join(texts)
+    units = np.frombuffer(joined.encode("utf-16-le", "surrogatepass"), np.uint16)
+    if len(units) == len(joined) and not ((units & 0xF800) == 0xD800).any():  # twice as fast as UTF-32, and nearly always enough
+        codes = units.astype(np.uint32)
+    else:
+        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.uint32)
     if len(texts) == 1:  # a look at one text is mostly overhead
         return codes, np.array((0, len(texts[0])), np.int64)
     starts = np.zeros(len(texts) + 1, np.int64)
@@ -168,7 +175,7 @@ def jaccard(one, other):
 
 @njit(cache=True, nogil=True, fastmath=True)
 def min_hashes(codes, starts, xors, factors, bands):
-    """Fill bands [B, R] with the band keys of R normalised texts; xors, factors [H] make H = B × ROWS hash functions of one."""
+    """Fill bands [B, R] with the band keys of R normalised texts; xors, factors [H] make H hash functions of one."""
     num_hashes = xors.size
     least = np.empty(num_hashes, np.uint32)
     for text in range(starts.size - 1):
