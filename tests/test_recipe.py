@@ -119,7 +119,7 @@ def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
 )
 def test_what_would_fail_late_fails_at_once(override, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        Plan(RECIPES / "quickstart.toml", [override], tmp_path)
+        Plan(RECIPES / "quickstart.toml", [override], tmp_path).until("report")
 
 
 def test_an_arm_that_learns_from_a_pool_without_a_source(tmp_path):
@@ -127,7 +127,8 @@ def test_an_arm_that_learns_from_a_pool_without_a_source(tmp_path):
     text = (RECIPES / "quickstart.toml").read_text("utf-8").replace('pool = "general"', 'pool = "medical"')
     path.write_bytes(b"\xef\xbb\xbf" + text.encode())  # and with Notepad's byte-order mark
     with pytest.raises(ValueError, match="sft.pools: no source of ingest.sources is of pool 'general'"):
-        Plan(path, [], tmp_path)
+        Plan(path, [], tmp_path).until("report")
+    assert [work.stage for work in Plan(path, [], tmp_path).until("curate")] == ["ingest", "curate"]
 
 
 def test_other_weights_in_the_same_folder_are_another_run(tmp_path):

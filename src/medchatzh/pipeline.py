@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,8 @@ class Plan:
         if not self.recipe.report.command:
             command = _command(path, overrides)
             self.recipe = msgspec.structs.replace(self.recipe, report=msgspec.structs.replace(self.recipe.report, command=command))
-        for changed in (self.recipe, *self.arms.values()):
-            _check_agreement(changed, path)
+        everyone = (self.recipe, *self.arms.values())
+        self._disagreements = [(stage, f"{path}: {what}") for changed in everyone for stage, what in _disagreements(changed)]
         self.root = recipes.resolve_root(self.recipe.data.root, path)
         self.runs = runs / (self.recipe.run.name or path.stem)
         self.seed = self.recipe.run.seed
@@ -149,7 +149,10 @@ class Plan:
         return self.runs / self.steps[name].folder_name
 
     def until(self, stage: str) -> list[Step]:
-        """The steps that a stage needs, itself last, in order: one step (`sft`, `sft@no_medical`) or all of a stage (`generate`)."""
+        """The steps that a stage needs, itself last, in order: one step (`sft`, `sft@no_medical`) or all of a stage (`generate`).
+
+        ValueError for a stage that is none, and for settings that cannot work together.
+        """
         targets = [self.steps[stage]] if stage in self.steps else [found for found in self.steps.values() if found.stage == stage]
         if not targets:
             raise ValueError(f"unknown stage {stage!r}; known: {', '.join(self.steps)}")
@@ -162,7 +165,15 @@ class Plan:
 
         for target in targets:
             visit(target)
-        return [found for name, found in self.steps.items() if name in needed]
+        steps = [found for name, found in self.steps.items() if name in needed]
+        self._check(steps)
+        return steps
+
+    def _check(self, steps: Sequence[Step]) -> None:
+        """ValueError for settings that cannot work together, where one of these steps would find out: better now than after the training."""
+        for stage, what in self._disagreements:
+            if stage in {work.stage for work in steps}:
+                raise ValueError(what)
 
     def run(self, stage: str = "report", context: Context | None = None) -> Path:
         """Run what is not done yet, up to `stage`; returns its folder. One process at a time a run folder."""
@@ -190,6 +201,7 @@ class Plan:
                 raise ValueError(f"--input {label}: {path} is not a folder")
         if out.exists():
             raise ValueError(f"{out}: exists already; give --out another folder")
+        self._check([work])
         context = context or Context(seed=self.seed)
         only_given = work.optional_inputs and bool(given)
         for label, inner in work.inputs.items():
@@ -245,22 +257,23 @@ class Plan:
         return "\n".join(lines)
 
 
-def _check_agreement(recipe: Recipe, path: Path) -> None:
-    """ValueError for settings that are each fine but cannot work together: better now than after the training."""
+def _disagreements(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """(stage that they would stop, what is wrong) for settings that are each fine but cannot work together."""
     positions = recipe.pretrain.architecture.max_positions
     if not recipe.pretrain.base and recipe.generate.decoding.max_new_tokens >= positions:
-        raise ValueError(
-            f"{path}: generate.decoding.max_new_tokens = {recipe.generate.decoding.max_new_tokens} leaves no room for a question in"
-            f" pretrain.architecture.max_positions = {positions}; lower the one or raise the other"
+        yield (
+            "pretrain",
+            f"generate.decoding.max_new_tokens = {recipe.generate.decoding.max_new_tokens} leaves no room for a question in"
+            f" pretrain.architecture.max_positions = {positions}; lower the one or raise the other",
         )
     if missing := [pool for pool in recipe.sft.pools if pool not in {source.pool for source in recipe.ingest.sources}]:
-        raise ValueError(f"{path}: sft.pools: no source of ingest.sources is of pool {missing[0]!r}; add one, or leave the pool out")
+        yield "sft", f"sft.pools: no source of ingest.sources is of pool {missing[0]!r}; add one, or leave the pool out"
     if not recipe.sft.pools:
-        raise ValueError(f"{path}: sft.pools: is empty; write at least one of 'general', 'medical'")
+        yield "sft", "sft.pools: is empty; write at least one of 'general', 'medical'"
     names = {source.name for source in recipe.ingest.sources}
     for key in ("weights", "max_by_source"):
         if unknown := getattr(recipe.mix, key).keys() - names:
-            raise ValueError(f"{path}: mix.{key}.{min(unknown)}: no such source; known: {', '.join(sorted(names))}")
+            yield "mix", f"mix.{key}.{min(unknown)}: no such source; known: {', '.join(sorted(names))}"
 
 
 def _check_kinds(manifest: Manifest, stages: set[str]) -> None:
