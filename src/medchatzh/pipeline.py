@@ -170,7 +170,7 @@ class Plan:
         return steps
 
     def _check(self, steps: Sequence[Step]) -> None:
-        """ValueError for settings that cannot work together, where one of these steps would find out: better now than after the training."""
+        """ValueError for settings that cannot work together, where one of these steps would find out: better now than later."""
         for stage, what in self._disagreements:
             if stage in {work.stage for work in steps}:
                 raise ValueError(what)
