@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark, Decontamination
 from medchatzh.records import Dialogue, Question, Turn, normalize
 
@@ -71,7 +72,7 @@ def test_planted_leaks_are_found(planted: tuple[Benchmark, list[tuple[Dialogue, 
 
 def test_the_gate_opens_for_all_that_match_and_for_few_others(planted: tuple[Benchmark, list[tuple[Dialogue, str]]]) -> None:
     benchmark, records = planted
-    suspects = benchmark.suspects([record for record, _ in records])
+    suspects = benchmark.suspects(Batch([record for record, _ in records]))
     matches = np.array([benchmark.match(record) is not None for record, _ in records])
     assert not (matches & ~suspects).any()
     assert (suspects & ~matches).sum() < 0.1 * len(records)  # most are planted near the threshold
@@ -80,8 +81,8 @@ def test_the_gate_opens_for_all_that_match_and_for_few_others(planted: tuple[Ben
 def test_a_short_line_of_a_long_turn_is_seen_by_the_gate() -> None:
     benchmark = Benchmark([Question(id="web:1", question="小儿发热抽搐怎么处理？", references=("甲",))], Decontamination())
     record = ask("小儿发热抽搐，怎么处理?\n" + text(random.Random(2), 120))
-    assert str(benchmark.match(record)) == "web:1 exact" and benchmark.suspects([record]).all()
-    assert not benchmark.suspects([ask(text(random.Random(2), 120))]).any()
+    assert str(benchmark.match(record)) == "web:1 exact" and benchmark.suspects(Batch([record])).all()
+    assert not benchmark.suspects(Batch([ask(text(random.Random(2), 120))])).any()
 
 
 def test_the_gate_misses_nothing_on_real_data(shared_data: Path) -> None:
@@ -96,7 +97,7 @@ def test_the_gate_misses_nothing_on_real_data(shared_data: Path) -> None:
     questions = [one for one in records("web", "evaluation/webmedqa_layout/medQA.test.txt") if isinstance(one, Question)]
     dialogues = [one for one in records("toyhom", "medical/toyhom/*.csv") if isinstance(one, Dialogue)]
     benchmark = Benchmark(questions, Decontamination())
-    suspects = benchmark.suspects(dialogues)
+    suspects = benchmark.suspects(Batch(dialogues))
     unseen = [record for record, suspect in zip(dialogues, suspects, strict=True) if not suspect]
     assert len(questions) == 700 and 500 < suspects.sum() < 0.25 * len(dialogues)
     assert not any(benchmark.match(record) for record in unseen)

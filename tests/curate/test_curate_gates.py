@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark, Decontamination
 from medchatzh.curate.clean import Cleaner
 from medchatzh.curate.config import Config
@@ -52,7 +53,7 @@ def case(record: Dialogue, settings: PoolRules) -> Case:
 
 
 def seen(records: Sequence[Dialogue]) -> Features:
-    return CLEANER._features(records)
+    return CLEANER._features(Batch(records))
 
 
 def is_open(rule: Rule, found: Features, settings: PoolRules) -> np.ndarray:

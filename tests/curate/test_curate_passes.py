@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medchatzh import curate, ingest
 from medchatzh.curate import Config, curate_records, passes
+from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.clean import Cleaner
 from medchatzh.curate.duplicates import Duplicates
@@ -151,8 +152,8 @@ def test_a_line_that_is_no_record_is_named(raw: Path, tmp_path: Path) -> None:
 def both(records: list[Dialogue], config: Config, questions: list[Question] = []) -> None:  # noqa: B006
     benchmark = Benchmark(questions, config.decontamination)
     table = frozenset(["感谢您的提问", "祝您早日康复"])
-    gated = Cleaner(config, benchmark, table)(records)
-    exact = Cleaner(config, benchmark, table, gated=False)(records)
+    gated = Cleaner(config, benchmark, table)(Batch(records)).outcomes()
+    exact = Cleaner(config, benchmark, table, gated=False)(Batch(records)).outcomes()
     for one, other in zip(gated, exact, strict=True):
         assert one == other
 

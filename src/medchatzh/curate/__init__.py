@@ -25,13 +25,15 @@ def curate_records(
 ) -> Iterator[Dialogue | Reject]:
     """Every record once, in order: repaired and kept, or as a Reject (personal data masked) that says why. All in memory."""
     from medchatzh.curate import duplicates
+    from medchatzh.curate.batch import Batch
     from medchatzh.curate.benchmark import Benchmark
     from medchatzh.curate.clean import Cleaner, rejects
 
-    outcomes = Cleaner(config, Benchmark(questions, config.decontamination), boilerplate)(list(records))
+    cleaned = Cleaner(config, Benchmark(questions, config.decontamination), boilerplate)(Batch(list(records)))
+    outcomes = cleaned.outcomes()
     kept = [outcome for outcome in outcomes if isinstance(outcome, Dialogue)]
-    settings = config.duplicates
-    drops = duplicates.find([duplicates.keys(kept, settings)], settings, lambda rows: duplicates.shingles([kept[row] for row in rows]))
+    keys = cleaned.keys(cleaned.kept(), config.duplicates)
+    drops = duplicates.find(keys.__getitem__, len(kept), config.duplicates, lambda rows: duplicates.shingles([kept[row] for row in rows]))
     told = {row: (reason, duplicates.detail(reason, kept[keeper].id, similarity)) for row, reason, keeper, similarity in drops.each()}
     row = 0
     for outcome in outcomes:

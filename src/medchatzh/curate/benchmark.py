@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
+from medchatzh.curate.batch import ASSISTANT, USER, Batch
 from medchatzh.curate.config import Decontamination
-from medchatzh.curate.duplicates import normal_texts
-from medchatzh.curate.features import normal_table
+from medchatzh.curate.normal import normal_table, normal_texts
 from medchatzh.records import Dialogue, Question, normalize
 
 _SHARE_IF_NEAR = 0.35
@@ -106,22 +106,22 @@ class Benchmark:
     def __bool__(self) -> bool:
         return bool(self._questions.exact or self._answers.exact)
 
-    def suspects(self, records: Sequence[Dialogue]) -> NDArray[np.bool_]:
+    def suspects(self, batch: Batch) -> NDArray[np.bool_]:
         """The records [num_records] that could match: all that do, and few others. A pass of some microseconds a record."""
-        found = np.zeros(len(records), bool)
-        for role, side in (("user", self._questions), ("assistant", self._answers)):
-            texts = [turn.content for record in records for turn in record.turns if turn.role == role]
-            owner = [number for number, record in enumerate(records) for turn in record.turns if turn.role == role]
-            hits = np.zeros(len(texts), bool)
-            codes, starts = normal_texts(texts)
-            settings = self._settings
+        settings = self._settings
+        found = np.zeros(len(batch), bool)
+        codes, starts = batch.normal
+        for role, side in ((USER, self._questions), (ASSISTANT, self._answers)):
+            turns = np.flatnonzero(batch.roles == role)
+            hits = np.zeros(len(turns), bool)
             kernels.overlaps(
-                codes, starts, settings.gram_chars, settings.min_grams, settings.min_containment, min(_SHARE_IF_NEAR,
-                settings.min_containment), _SHORT_CHARS, settings.min_similarity,                side.bitmap, side.by_gram,
-                side.by_shingle, side.num_grams, side.flat, hits, )  # fmt: skip
-            if side is self._questions:
-                kernels.line_hits(*kernels.code_points(texts), normal_table(), self._lines, hits)
-            found[np.array(owner, np.int64)[hits]] = True
+                codes, starts[turns], starts[turns + 1], settings.gram_chars, settings.min_grams, settings.min_containment,
+                min(_SHARE_IF_NEAR, settings.min_containment), _SHORT_CHARS, settings.min_similarity,
+                side.bitmap, side.by_gram, side.by_shingle, side.num_grams, side.flat, hits,
+            )  # fmt: skip
+            if role == USER:
+                kernels.line_hits(batch.codes, batch.starts[turns], batch.starts[turns + 1], normal_table(), self._lines, hits)
+            found[batch.owner[turns[hits]]] = True
         return found
 
     def match(self, dialogue: Dialogue) -> Match | None:

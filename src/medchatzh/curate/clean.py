@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import pairwise
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.boilerplate import SUBSTANCE, trim
-from medchatzh.curate.config import Config
-from medchatzh.curate.duplicates import REASONS
+from medchatzh.curate.config import Config, Duplicates
+from medchatzh.curate.duplicates import NUM_KEYS, REASONS, Keys, keys
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
 from medchatzh.curate.privacy import DEFAULT_KINDS, mask, mask_dialogue
 from medchatzh.curate.privacy.gate import opened
@@ -25,6 +28,7 @@ from medchatzh.curate.rules import Case, PoolRules, Rule, Seen, chosen
 from medchatzh.curate.rules.script import JUNK
 from medchatzh.records import Dialogue, Reject, Turn
 
+_encoder = msgspec.json.Encoder()
 Verdict = tuple[str, "str | Seen"]
 """The reason of a Reject, and what was seen."""
 NAMES_IDS = ("in_benchmark", *REASONS)
@@ -32,7 +36,7 @@ NAMES_IDS = ("in_benchmark", *REASONS)
 
 
 class Cleaner:
-    """Repairs, rules and decontamination under one config. Call it with records; one outcome comes for each, in order."""
+    """Repairs, rules and decontamination under one config. Call it with a batch."""
 
     def __init__(self, config: Config, benchmark: Benchmark, boilerplate: frozenset[str] = frozenset(), *, gated: bool = True) -> None:
         """`gated=False` looks at every record with everything: the same outcomes, slower (tests)."""
@@ -44,42 +48,43 @@ class Cleaner:
         self._classes = class_table(JUNK, SUBSTANCE)
         self._settings: dict[tuple[str, str], PoolRules] = {}
 
-    def __call__(self, records: Sequence[Dialogue]) -> list[Dialogue | Reject]:
-        """Each record repaired and kept, or as a Reject (personal data masked) that says why."""
-        if not records:
-            return []
-        found = self._features(records)
-        made = list(records)
-        changed = []
+    def __call__(self, batch: Batch) -> Cleaned:
+        """What becomes of each record: kept as it is, repaired and kept, or rejected."""
+        found = self._features(batch)
+        changed: dict[int, Dialogue] = {}
         for row in self._to_repair(found):
-            made[row] = self._repaired(records[row])
-            if made[row] is not records[row]:
-                changed.append(row)
-        same = np.setdiff1d(np.arange(len(records)), changed, assume_unique=True)
-        verdicts = self._judge(made, same, found.take(same))
-        if changed:  # a repair can change what the gates saw
-            verdicts |= self._judge(made, np.array(changed), self._features([made[row] for row in changed]))
-        verdicts |= self._leaks(made, np.setdiff1d(np.arange(len(records)), list(verdicts), assume_unique=True))
-        outcomes: list[Dialogue | Reject] = list(made)
-        rows = sorted(verdicts)
-        for row, refused in zip(rows, rejects([(made[row], *verdicts[row]) for row in rows]), strict=True):
-            outcomes[row] = refused
-        return outcomes
+            original = batch.record(row)
+            if (made := self._repaired(original)) is not original:
+                changed[row] = made
+        rows = np.array(sorted(changed), np.int64)
+        same = np.setdiff1d(np.arange(len(batch)), rows, assume_unique=True)
+        mended = Batch([changed[row] for row in rows.tolist()])  # a repair can change what the gates saw
+        verdicts: dict[int, Verdict] = {}
+        for part, places, own, seen in (
+            (batch, same, same, found.take(same)),
+            (mended, rows, np.arange(len(rows)), self._features(mended)),
+        ):
+            against = self._judge(part, own, seen)
+            left = np.setdiff1d(own, list(against), assume_unique=True)
+            against |= self._leaks(part, left)
+            row_of = dict(zip(own.tolist(), places.tolist(), strict=True))
+            verdicts |= {row_of[row]: verdict for row, verdict in against.items()}
+        return Cleaned(batch, mended, rows, found, verdicts)
 
-    def settings(self, record: Dialogue) -> PoolRules:
+    def settings(self, pool: str, source: str) -> PoolRules:
         """The thresholds for a record: its source's, else its pool's."""
-        key = (record.pool, record.source)
-        if key not in self._settings:
-            self._settings[key] = self._config.thresholds(*key)
-        return self._settings[key]
+        if (pool, source) not in self._settings:
+            self._settings[pool, source] = self._config.thresholds(pool, source)
+        return self._settings[pool, source]
 
     def case(self, record: Dialogue) -> Case:
         """What the rules see of a record."""
         answer = "\n".join(record.answers)
-        return Case(record, record.question, answer, self.settings(record), self._config.personal_kinds, self._boilerplate)
+        settings = self.settings(record.pool, record.source)
+        return Case(record, record.question, answer, settings, self._config.personal_kinds, self._boilerplate)
 
-    def _features(self, records: Sequence[Dialogue]) -> Features:
-        return features(records, self._signs, self._classes, self._config.personal_kinds, self._config.repairs)
+    def _features(self, batch: Batch) -> Features:
+        return features(batch, self._signs, self._classes, self._config.personal_kinds, self._config.repairs)
 
     def _to_repair(self, found: Features) -> Iterator[int]:
         """The records in one of whose turns all groups of signs of some repair stand."""
@@ -110,23 +115,24 @@ class Cleaner:
                 record = msgspec.structs.replace(masked, edits=(*record.edits, "personal_data"))
         return record
 
-    def _judge(self, records: Sequence[Dialogue], rows: NDArray[np.int64], found: Features) -> dict[int, Verdict]:
+    def _judge(self, batch: Batch, rows: NDArray[np.int64], found: Features) -> dict[int, Verdict]:
         """Row → what speaks against it, of the rows that some rule rejects. The first rule that fires names the reason."""
-        groups: dict[PoolRules, list[int]] = {}
-        for place, row in enumerate(rows.tolist()):
-            groups.setdefault(self.settings(records[row]), []).append(place)
-        parts = [(settings, np.array(places), found.take(np.array(places))) for settings, places in groups.items()]
+        settings = [self.settings(*group) for group in batch.groups]
+        group = batch.group[rows]
+        parts = [
+            (settings[number], places, found.take(places)) for number in np.unique(group) for places in (np.flatnonzero(group == number),)
+        ]
         verdicts: dict[int, Verdict] = {}
         cases: dict[int, Case] = {}
         for rule in self._rules:
             suspects = np.zeros(len(rows), bool)
-            for settings, places, part in parts:
-                suspects[places] = self._gate(rule, part, settings)
+            for thresholds, places, part in parts:
+                suspects[places] = self._gate(rule, part, thresholds)
             for row in rows[suspects].tolist():
                 if row in verdicts:
                     continue
                 if row not in cases:
-                    cases[row] = self.case(records[row])
+                    cases[row] = self.case(batch.record(row))
                 if (seen := rule.find(cases[row])) is not None:
                     verdicts[row] = rule.name, seen
         return verdicts
@@ -141,14 +147,78 @@ class Cleaner:
             opened &= rule.gate(found, settings)
         return opened
 
-    def _leaks(self, records: Sequence[Dialogue], rows: NDArray[np.int64]) -> dict[int, Verdict]:
+    def _leaks(self, batch: Batch, rows: NDArray[np.int64]) -> dict[int, Verdict]:
         """Row → the benchmark question that it gives away, of the rows that do."""
         if not self._benchmark or not len(rows):
             return {}
         if self._gated:
-            rows = rows[self._benchmark.suspects([records[row] for row in rows])]
-        matches = {row: self._benchmark.match(records[row]) for row in rows.tolist()}
+            rows = rows[self._benchmark.suspects(batch)[rows]]
+        matches = {row: self._benchmark.match(batch.record(row)) for row in rows.tolist()}
         return {row: ("in_benchmark", str(match)) for row, match in matches.items() if match is not None}
+
+
+class Cleaned(NamedTuple):
+    """What became of a batch."""
+
+    batch: Batch
+    mended: Batch
+    """The repaired records ..."""
+    rows: NDArray[np.int64]
+    """... and their rows in the batch, ascending."""
+    features: Features
+    """Of the batch, before repairs."""
+    verdicts: dict[int, Verdict]
+    """Row → why it is rejected."""
+
+    def record(self, row: int) -> Dialogue:
+        """A record as it is after repairs."""
+        place = int(np.searchsorted(self.rows, row))
+        return self.mended.record(place) if place < len(self.rows) and self.rows[place] == row else self.batch.record(row)
+
+    def parts(self, rows: NDArray[np.int64]) -> Iterator[tuple[Batch, NDArray[np.int64], NDArray[np.int64]]]:
+        """(batch, rows there, places in `rows`): where some of the records, ascending, are as they are after repairs."""
+        is_mended = np.isin(rows, self.rows, assume_unique=True)
+        yield self.batch, rows[~is_mended], np.flatnonzero(~is_mended)
+        yield self.mended, np.searchsorted(self.rows, rows[is_mended]), np.flatnonzero(is_mended)
+
+    def kept(self) -> NDArray[np.int64]:
+        """Rows of the records that are kept."""
+        return np.setdiff1d(np.arange(len(self.batch)), list(self.verdicts), assume_unique=True)
+
+    def keys(self, rows: NDArray[np.int64], settings: Duplicates) -> Keys:
+        """What duplicates of some records, ascending, are found by."""
+        table = np.empty((NUM_KEYS, len(rows)), np.uint64)
+        for batch, own, places in self.parts(rows):
+            table[:, places] = keys(batch, own, settings)
+        return table
+
+    def lines(self, rows: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
+        """(JSON lines of some records, ascending, where each begins): those that nothing was mended in as they were read."""
+        batch, data = self.batch, self.batch.data
+        if data is None:
+            encoded = [_encode(self.record(row)) for row in rows.tolist()]
+            return b"".join(encoded), np.cumsum([0, *map(len, encoded)])
+        lengths = np.diff(batch.lines)[rows]
+        is_mended = np.isin(rows, self.rows, assume_unique=True)
+        mended = {
+            place: _encode(self.record(row))
+            for place, row in zip(np.flatnonzero(is_mended).tolist(), rows[is_mended].tolist(), strict=True)
+        }
+        lengths[list(mended)] = list(map(len, mended.values()))
+        cuts = np.flatnonzero((np.diff(rows, prepend=-2) != 1) | is_mended | np.roll(is_mended, 1)) if len(rows) else rows
+        pieces = [
+            mended[first] if first in mended else data[batch.lines[rows[first]] : batch.lines[rows[last - 1] + 1]]
+            for first, last in pairwise([*cuts.tolist(), len(rows)])
+        ]
+        return b"".join(pieces), np.concatenate(([0], np.cumsum(lengths)))
+
+    def rejects(self) -> list[Reject]:
+        return rejects([(self.record(row), *self.verdicts[row]) for row in sorted(self.verdicts)])
+
+    def outcomes(self) -> list[Dialogue | Reject]:
+        """Every record once, in order."""
+        refused = iter(self.rejects())
+        return [next(refused) if row in self.verdicts else self.record(row) for row in range(len(self.batch))]
 
 
 def rejects(refused: Sequence[tuple[Dialogue, str, str | Seen]]) -> list[Reject]:
@@ -173,6 +243,10 @@ def _reject(record: Dialogue, reason: str, seen: str | Seen, *, may_hold: bool) 
         span=(seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and masked is record else None,
         record=masked,
     )
+
+
+def _encode(record: Dialogue) -> bytes:
+    return _encoder.encode(record) + b"\n"
 
 
 def _characters(group: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,15 +10,14 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
+from medchatzh.curate.batch import Batch
 from medchatzh.curate.config import Duplicates
-from medchatzh.curate.features import normal_table
 from medchatzh.records import Dialogue, normalize
 
 REASONS = ("exact_duplicate", "near_duplicate", "same_question")
@@ -29,57 +28,31 @@ _CHUNK = 1 << 16
 
 Keys = NDArray[np.uint64]
 """[NUM_KEYS, num_records]."""
+Column = Callable[[int], NDArray[np.uint64]]
+"""Number of a key → that key of all records; read when it is needed, so that one is in memory at a time."""
 Shingles = tuple[NDArray[np.uint64], NDArray[np.int64]]
 """(hashes, starts): the sorted distinct shingle hashes of some records, one after another; record r has hashes[starts[r]:starts[r + 1]]."""
 
 
-class Normal(NamedTuple):
-    """Normalised texts of the turns of some records: text t is codes[starts[t]:starts[t + 1]]."""
-
-    codes: NDArray[np.uint32]
-    starts: NDArray[np.int64]
-
-
-def normal_texts(texts: list[str]) -> Normal:
-    """`records.normalize` of each text, as code points."""
-    codes, starts = kernels.code_points(texts)
-    made, made_starts = np.empty_like(codes), np.empty_like(starts)
-    is_complex = np.zeros(len(texts), bool)
-    kernels.normalized(codes, starts, normal_table(), made, made_starts, is_complex)
-    if is_complex.any():
-        pieces, done = [], 0
-        lengths = np.diff(made_starts)
-        for text in np.flatnonzero(is_complex).tolist():
-            pieces += [made[done : made_starts[text]], kernels.code_points([normalize(texts[text])])[0]]
-            done, lengths[text] = made_starts[text + 1], len(pieces[-1])
-        made = np.concatenate([*pieces, made[done : made_starts[-1]]])
-        made_starts = np.concatenate(([0], np.cumsum(lengths)))
-    return Normal(made[: made_starts[-1]], made_starts)
-
-
-def keys(records: Sequence[Dialogue], settings: Duplicates) -> Keys:
+def keys(batch: Batch, rows: NDArray[np.int64], settings: Duplicates) -> Keys:
     """The keys of some records (what the settings do not ask for stays 0)."""
-    table = np.zeros((NUM_KEYS, len(records)), np.uint64)
-    codes, starts = spoken(records)
-    kernels.digests(codes, starts, table[_EXACT])
+    table = np.zeros((NUM_KEYS, len(rows)), np.uint64)
+    texts = batch.spoken(rows)
+    kernels.digests(*texts, table[_EXACT])
     if settings.near:
-        kernels.min_hashes(codes, starts, *_hash_functions(), table[_BANDS])
+        kernels.min_hashes(*texts, *_hash_functions(), table[_BANDS])
     if settings.same_question != "keep":
-        asked = (blake2b(normalize(record.question).encode("utf-8", "surrogatepass"), digest_size=8).digest() for record in records)
+        records = list(map(batch.record, rows.tolist()))
+        asked = (blake2b(normalize(one.question).encode("utf-8", "surrogatepass"), digest_size=8).digest() for one in records)
         table[_QUESTION] = np.frombuffer(b"".join(asked), np.uint64)
-        table[_SIZE] = [sum(map(len, record.answers)) for record in records]
+        table[_SIZE] = [sum(map(len, one.answers)) for one in records]
     return table
-
-
-def spoken(records: Sequence[Dialogue]) -> Normal:
-    """The normalised text of each record: its turns one after another, but for the system's."""
-    return normal_texts(["".join([turn.content for turn in record.turns if turn.role != "system"]) for record in records])
 
 
 def shingles(records: Sequence[Dialogue]) -> Shingles:
     """The shingles of some records, to verify candidates by."""
-    codes, starts = spoken(records)
-    sets = [kernels.shingles(codes[start:end]) for start, end in pairwise(starts)]
+    codes, begins, ends = (batch := Batch(records)).spoken(np.arange(len(batch)))
+    sets = [kernels.shingles(codes[begin:end]) for begin, end in zip(begins, ends, strict=True)]
     lengths = np.fromiter(map(len, sets), np.int64, len(sets))
     return np.concatenate([*sets, np.empty(0, np.uint64)]), np.concatenate(([0], np.cumsum(lengths)))
 
@@ -110,12 +83,11 @@ def detail(reason: str, keeper: str, similarity: float) -> str:
     return f"{keeper} {similarity:.3f}" if reason == "near_duplicate" else keeper
 
 
-def find(tables: Sequence[Keys], settings: Duplicates, verify: Callable[[NDArray[np.int64]], Shingles]) -> Drops:
-    """All duplicates among the records of some key tables, rows counted through.
+def find(column: Column, num_records: int, settings: Duplicates, verify: Callable[[NDArray[np.int64]], Shingles]) -> Drops:
+    """All duplicates among the records that `column` gives the keys of.
 
     `verify(rows)` gives the shingles of some records. Memory: about 40 bytes a record, and 12 for each band key that two records share.
     """
-    num_records = sum(table.shape[1] for table in tables)
     alive = np.ones(num_records, bool)
     found: list[Drops] = []
 
@@ -126,21 +98,17 @@ def find(tables: Sequence[Keys], settings: Duplicates, verify: Callable[[NDArray
         )
 
     if settings.exact and num_records:
-        drop(0, *_later_of_equal(_column(tables, 0), _column(tables, 1)))
+        drop(0, *_later_of_equal(column(0), column(1)))
     if settings.near and num_records:
-        drop(1, *_near(tables, np.flatnonzero(alive), settings.min_similarity, verify))
+        drop(1, *_near(column, np.flatnonzero(alive), settings.min_similarity, verify))
     if settings.same_question != "keep" and num_records:
         rows = np.flatnonzero(alive)
-        size = _column(tables, _SIZE)[rows] if settings.same_question == "longest" else np.zeros(len(rows), np.uint64)
-        order = np.lexsort((rows, size.max(initial=0) - size, questions := _column(tables, _QUESTION)[rows]))
+        size = column(_SIZE)[rows] if settings.same_question == "longest" else np.zeros(len(rows), np.uint64)
+        order = np.lexsort((rows, size.max(initial=0) - size, questions := column(_QUESTION)[rows]))
         later, keeper = _later_of_equal(questions[order])
         drop(2, rows[order][later], rows[order][keeper])
-    rows, reasons, keepers, similarities = (np.concatenate(column) for column in zip(*(NOTHING, *found), strict=True))
+    rows, reasons, keepers, similarities = (np.concatenate(values) for values in zip(*(NOTHING, *found), strict=True))
     return Drops(rows, reasons, keepers, similarities).take(np.argsort(rows, kind="stable"))
-
-
-def _column(tables: Sequence[Keys], number: int) -> NDArray[np.uint64]:
-    return np.concatenate([table[number] for table in tables])
 
 
 def _later_of_equal(*columns: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -156,14 +124,14 @@ def _later_of_equal(*columns: NDArray[np.uint64]) -> tuple[NDArray[np.int64], ND
 
 
 def _near(
-    tables: Sequence[Keys], rows: NDArray[np.int64], min_similarity: float, verify: Callable[[NDArray[np.int64]], Shingles]
+    column: Column, rows: NDArray[np.int64], min_similarity: float, verify: Callable[[NDArray[np.int64]], Shingles]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """(dropped rows, their keepers, similarities) among `rows`."""
     members: list[NDArray[np.uint32]] = []
     groups: list[NDArray[np.int64]] = []
     num_groups = 0
     for band in range(_BANDS.start, _BANDS.stop):
-        for places, group in _shared(_column(tables, band)[rows]):
+        for places, group in _shared(column(band)[rows]):
             members.append(places)
             groups.append(group + num_groups)
             num_groups += int(group[-1]) + 1

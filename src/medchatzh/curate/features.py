@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
@@ -12,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import kernels
+from medchatzh.curate.batch import ASSISTANT, USER, Batch
 from medchatzh.curate.privacy.gate import opened
 from medchatzh.curate.repair import placed
 from medchatzh.curate.traits import Traits, traits
-from medchatzh.records import Dialogue
 
 Mask = NDArray[np.bool_]
-_ROLES = {"system": 0, "user": 1, "assistant": 2}
 _TABLE_BITS = 15
 
 
@@ -44,22 +41,6 @@ def folded(text: str) -> str:
 def _fold_map() -> dict[int, int]:
     table = fold_table()
     return {code: folds_to for code, folds_to in enumerate(table.tolist()) if code != folds_to}
-
-
-@lru_cache(maxsize=1)
-def normal_table() -> NDArray[np.uint32]:
-    """Code point → what `records.normalize` makes of it where it stands alone: a code point, DROPPED, or COMPLEX."""
-    characters = [chr(code) for code in range(kernels.PLANES)]
-    # all at once, 20 times faster than one by one; a line feed between them joins with nothing, and goes where it stands for itself
-    made = re.sub(
-        r"[^\w\n]|_", "", unicodedata.normalize("NFKC", "\n".join("?" if one == "\n" else one for one in characters)).lower()
-    ).split("\n")
-    table = np.fromiter((ord(one) if len(one) == 1 else kernels.COMPLEX if one else kernels.DROPPED for one in made), np.uint32, len(made))
-    neighbours = [code for code, character in enumerate(characters) if unicodedata.combining(character)]
-    table[[*neighbours, ord("Σ"), *range(0x1100, 0x1200), *range(0xD800, 0xE000)]] = (
-        kernels.COMPLEX
-    )  # their meaning hangs on their neighbours
-    return table
 
 
 class Signs:
@@ -160,45 +141,43 @@ def class_table(junk: str, substance: str) -> NDArray[np.uint8]:
     return table
 
 
-def features(
-    records: Sequence[Dialogue], signs: Signs, classes: NDArray[np.uint8], personal_kinds: tuple[str, ...], repairs: Sequence[str]
-) -> Features:
+def features(batch: Batch, signs: Signs, classes: NDArray[np.uint8], personal_kinds: tuple[str, ...], repairs: Sequence[str]) -> Features:
     """What the characters of the records tell: a pass of some microseconds a record."""
-    turns = [turn for record in records for turn in record.turns]
-    codes, text_starts = kernels.code_points([turn.content for turn in turns])
-    bits, trimmed = np.zeros(len(turns), np.uint64), np.zeros(len(turns), np.int64)
-    counts = np.zeros((len(turns), len(_CLASSES)), np.int64)
+    num_records, num_turns = len(batch), len(batch.roles)
+    bits, trimmed = np.zeros(num_turns, np.uint64), np.zeros(num_turns, np.int64)
+    counts = np.zeros((num_turns, len(_CLASSES)), np.int64)
     kernels.scan(
-        codes, text_starts, classes, signs.marks, fold_table(), signs.first, signs.following, signs.codes, signs.starts, signs.bits,
+        batch.codes, batch.starts, classes, signs.marks, fold_table(), signs.first, signs.following, signs.codes, signs.starts, signs.bits,
         bits, counts, trimmed,
     )  # fmt: skip
-    num_turns = np.fromiter((len(record.turns) for record in records), np.int64, len(records))
-    roles = np.fromiter((_ROLES[turn.role] for turn in turns), np.int8, len(turns))
-    lengths = np.diff(text_starts)
-    owner = np.repeat(np.arange(len(records)), num_turns)
-    first_user = np.full(len(records), len(turns))
-    np.minimum.at(first_user, owner[roles == 1], np.flatnonzero(roles == 1))
-    parts = {"question": first_user[first_user < len(turns)], "user": roles == 1, "answer": roles == 2, "all": slice(None)}
-    longest = np.zeros(len(records), np.int64)
-    np.maximum.at(longest, owner[parts["answer"]], trimmed[parts["answer"]])
-    record_bits = np.zeros(len(records), np.uint64)
+    owner, lengths = batch.owner, np.diff(batch.starts)
+    is_user, is_answer = batch.roles == USER, batch.roles == ASSISTANT
+    first_user = np.full(num_records, num_turns)
+    np.minimum.at(first_user, owner[is_user], np.flatnonzero(is_user))
+    parts = {"question": first_user[first_user < num_turns], "user": is_user, "answer": is_answer, "all": slice(None)}
+    longest = np.zeros(num_records, np.int64)
+    np.maximum.at(longest, owner[is_answer], trimmed[is_answer])
+    record_bits = np.zeros(num_records, np.uint64)
     np.bitwise_or.at(record_bits, owner, bits)
 
     def summed(values: NDArray[np.int64], part: str) -> NDArray[np.int64]:
-        return np.bincount(owner[parts[part]], weights=values[parts[part]], minlength=len(records)).astype(np.int64)
+        return np.bincount(owner[parts[part]], weights=values[parts[part]], minlength=num_records).astype(np.int64)
+
+    def some(turns: Mask) -> Mask:
+        return np.bincount(owner[turns], minlength=num_records) > 0
 
     return Features(
-        num_turns=num_turns,
-        num_answers=np.bincount(owner[parts["answer"]], minlength=len(records)),
+        num_turns=np.diff(batch.first_turn),
+        num_answers=np.bincount(owner[is_answer], minlength=num_records),
         num_chars=summed(lengths, "all"),
         question_chars=summed(lengths, "question"),
         user_chars=summed(lengths, "user"),
         answer_chars=summed(lengths, "answer"),
         longest_answer=longest,
         counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:-1]) for part in parts},
-        make_traits=cache(lambda: traits(codes, text_starts, owner, roles == 2, first_user)),
-        personal=np.bincount(owner[opened((codes, text_starts), personal_kinds)], minlength=len(records)) > 0,
-        placed=np.bincount(owner[placed(codes, text_starts, repairs)], minlength=len(records)) > 0,
+        make_traits=cache(lambda: traits(batch.codes, batch.starts, owner, is_answer, first_user)),
+        personal=some(opened((batch.codes, batch.starts), personal_kinds)),
+        placed=some(placed(batch.codes, batch.starts, repairs)),
         bits=record_bits,
         turn_bits=bits,
         owner=owner,

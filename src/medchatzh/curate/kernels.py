@@ -11,7 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 PLANES = 0x20000
-"""Code points with table entries: the basic plane and the first supplementary one (emoji). Hanzi beyond stand for themselves."""
+"""Code points with table entries: the basic plane and the first supplementary one (emoji)."""
+EXTENSION_B = 0x2A6DF
+"""Hanzi from `PLANES` up to here are letters that stand for themselves; what comes after is rare and for Python."""
 DROPPED, COMPLEX = 0, 0xFFFFFFFF
 """Entries of the normalisation table: the character goes; only Python's `normalize` knows what becomes of it."""
 SHINGLE_CHARS = 5
@@ -93,15 +95,15 @@ def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign
 
 
 @njit(cache=True, nogil=True)
-def normalized(codes, starts, table, out, out_starts, is_complex):
-    """Write the normalised code points of all texts into `out`; out_starts [T + 1]; is_complex [T] marks texts that Python must do."""
+def normalized(codes, starts, wanted, table, out, out_starts, is_complex):
+    """Write the normalised code points of the wanted texts [T] into `out`; out_starts [T + 1]; is_complex [T]: texts for Python to do."""
     filled = 0
     out_starts[0] = 0
     for text in range(starts.size - 1):
-        for place in range(starts[text], starts[text + 1]):
+        for place in range(starts[text], starts[text + 1] if wanted[text] else starts[text]):
             code = codes[place]
             if code >= PLANES:
-                if 0x2F800 <= code < 0x2FA20 or code >= 0x30000 + 0x2000:
+                if code > EXTENSION_B:
                     is_complex[text] = True
                 out[filled] = code
                 filled += 1
@@ -125,11 +127,14 @@ def shingle(codes, place, length):
 
 
 @njit(cache=True, nogil=True)
-def digests(codes, starts, out):
-    """Fill out [2, T] with 128 bits of hash of each text: equal by chance once in 10^18 corpora of 10 million texts."""
-    for text in range(starts.size - 1):
-        one, other = np.uint64(starts[text + 1] - starts[text]), np.uint64(1)
-        for place in range(starts[text], starts[text + 1]):
+def digests(codes, begins, ends, out):
+    """Fill out [2, T] with 128 bits of hash of each text `codes[begins[t]:ends[t]]`.
+
+    Two different texts among 10 million have the same by a chance of 10^-25.
+    """
+    for text in range(begins.size):
+        one, other = np.uint64(ends[text] - begins[text]), np.uint64(1)
+        for place in range(begins[text], ends[text]):
             code = np.uint64(codes[place])
             one = (one ^ code) * _MIX1
             one ^= one >> np.uint64(29)
@@ -174,12 +179,12 @@ def jaccard(one, other):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def min_hashes(codes, starts, xors, factors, bands):
-    """Fill bands [B, R] with the band keys of R normalised texts; xors, factors [H] make H hash functions of one."""
+def min_hashes(codes, begins, ends, xors, factors, bands):
+    """Fill bands [B, R] with the band keys of R normalised texts `codes[begins[r]:ends[r]]`; xors, factors [H]: H hash functions of one."""
     num_hashes = xors.size
     least = np.empty(num_hashes, np.uint32)
-    for text in range(starts.size - 1):
-        begin, end = starts[text], starts[text + 1]
+    for text in range(begins.size):
+        begin, end = begins[text], ends[text]
         length = min(SHINGLE_CHARS, end - begin)
         least[:] = np.uint32(0xFFFFFFFF)
         for place in range(begin, end - length + 1):
@@ -242,7 +247,8 @@ def _position(value, hashes, table):
 @njit(cache=True, nogil=True)
 def overlaps(
     codes,
-    starts,
+    begins,
+    ends,
     width,
     min_grams,
     min_containment,
@@ -268,8 +274,8 @@ def overlaps(
     shared = np.zeros(num_grams.size, np.int32)
     touched = np.empty(num_grams.size, np.int32)
     mask = np.uint64(bitmap.size * 64 - 1)
-    for text in range(starts.size - 1):
-        begin, end = starts[text], starts[text + 1]
+    for text in range(begins.size):
+        begin, end = begins[text], ends[text]
         num_touched = 0
         for place in range(begin, end - width + 1):
             value = shingle(codes, place, width)
@@ -314,13 +320,13 @@ def overlaps(
 
 
 @njit(cache=True, nogil=True)
-def line_hits(codes, starts, table, bitmap, found):
+def line_hits(codes, begins, ends, table, bitmap, found):
     """Mark raw texts [T] one of whose lines is, normalised, in the bitmap of `line_hash`es, or is for Python to normalise."""
     mask = np.uint64(bitmap.size * 64 - 1)
-    for text in range(starts.size - 1):
+    for text in range(begins.size):
         value, length, is_complex = np.uint64(0), 0, False
-        end = starts[text + 1]
-        for place in range(starts[text], end + 1):
+        end = ends[text]
+        for place in range(begins[text], end + 1):
             code = np.uint32(10) if place == end else codes[place]
             if code == 10:
                 if length:
@@ -330,7 +336,7 @@ def line_hits(codes, starts, table, bitmap, found):
                         break
                 value, length, is_complex = np.uint64(0), 0, False
                 continue
-            to = table[code] if code < PLANES else code
+            to = table[code] if code < PLANES else code if code <= EXTENSION_B else COMPLEX
             if to == COMPLEX:
                 is_complex = True
                 length += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -16,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.curate import boilerplate, duplicates
+from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.clean import Cleaner, rejects
 from medchatzh.curate.config import Config
 from medchatzh.curate.privacy import mask_dialogue
 from medchatzh.curate.tally import Tally, tally, total, without
-from medchatzh.records import Dialogue, Question, Reject, read, write
+from medchatzh.records import Dialogue, Question, read, write
 from medchatzh.run import SCRATCH, Context, write_atomically
 from medchatzh.shards import Facts, Spans, byte_ranges, shard, work
 
@@ -32,7 +34,8 @@ SURVEY_SHARDS = 8
 NUM_PAIRS = 50
 """Near-duplicate pairs kept side by side for the report, drawn by hash."""
 
-_KEPT, _LINES, _KEYS, _IDS, _REJECTS = "kept.jsonl", "lines.npy", "keys.npy", "ids.json", "rejects.jsonl"
+_KEPT, _LINES, _POOLS, _KEYS, _REJECTS = "kept.jsonl", "lines.npy", "pools.npy", "keys", "rejects.jsonl"
+_POOL_NAMES = ("general", "medical")
 _encoder = msgspec.json.Encoder()
 _dialogues = msgspec.json.Decoder(Dialogue)
 
@@ -44,13 +47,13 @@ class Range(msgspec.Struct, frozen=True):
     start: int
     end: int
 
-    def records(self) -> list[Dialogue]:
+    def batch(self) -> Batch:
         """Its records. ValueError names the byte at which one is none."""
         with self.path.open("rb") as file:
             file.seek(self.start)
             data = file.read(self.end - self.start)
         try:
-            return _dialogues.decode_lines(data)
+            return Batch.of_lines(data)
         except msgspec.DecodeError:
             place = self.start
             for line in data.splitlines(keepends=True):
@@ -94,8 +97,8 @@ def survey(path: Path, config: Config, out: Path, context: Context) -> list[tupl
 
 
 def _survey(job: Range, folder: Path) -> Sentences:
-    records = job.records()
-    return Sentences(num_in=len(records), counts=boilerplate.survey(records))
+    batch = job.batch()
+    return Sentences(num_in=len(batch), counts=boilerplate.survey(map(batch.record, range(len(batch)))))
 
 
 # ---- clean
@@ -118,16 +121,17 @@ def clean(path: Path, questions: Path, sentences: Sequence[tuple[str, int]], con
 
 
 def _clean(job: Cleaning, folder: Path) -> Tally:
-    records = job.range.records()
-    outcomes = _cleaner(job.questions, job.boilerplate, _encoder.encode(job.config))(records)
-    kept = [outcome for outcome in outcomes if isinstance(outcome, Dialogue)]
-    lines = _encoder.encode_lines(kept)
+    batch = job.range.batch()
+    cleaned = _cleaner(job.questions, job.boilerplate, _encoder.encode(job.config))(batch)
+    refused = cleaned.rejects()
+    rows = cleaned.kept()
+    lines, starts = cleaned.lines(rows)
     (folder / _KEPT).write_bytes(lines)
-    np.save(folder / _LINES, np.append(0, np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")) + 1))
-    (folder / _REJECTS).write_bytes(_encoder.encode_lines([outcome for outcome in outcomes if isinstance(outcome, Reject)]))
-    (folder / _IDS).write_bytes(_encoder.encode([(record.id, record.pool) for record in kept]))
-    np.save(folder / _KEYS, duplicates.keys(kept, job.config.duplicates))
-    return tally(records, outcomes)
+    np.save(folder / _LINES, starts)
+    np.save(folder / _POOLS, np.array([_POOL_NAMES.index(pool) for pool, _ in batch.groups] or [0], np.uint8)[batch.group[rows]])
+    cleaned.keys(rows, job.config.duplicates).tofile(folder / _KEYS)
+    (folder / _REJECTS).write_bytes(_encoder.encode_lines(refused))
+    return tally(cleaned, refused)
 
 
 @lru_cache(maxsize=1)
@@ -163,8 +167,14 @@ def find_duplicates(num_shards: int, config: Config, out: Path, context: Context
         return
     done.parent.mkdir(exist_ok=True)
     folders = [shard(out, "clean", number) for number in range(num_shards)]
-    tables = [np.load(folder / _KEYS, mmap_mode="r") for folder in folders]
-    starts = np.cumsum([0, *(table.shape[1] for table in tables)])
+    sizes = [(folder / _KEYS).stat().st_size // (8 * duplicates.NUM_KEYS) for folder in folders]
+    starts = np.cumsum([0, *sizes])
+
+    def column(number: int) -> NDArray[np.uint64]:
+        parts = (
+            np.fromfile(folder / _KEYS, np.uint64, size, offset=8 * number * size) for folder, size in zip(folders, sizes, strict=True)
+        )
+        return np.concatenate([np.empty(0, np.uint64), *parts])
 
     def verify(rows: NDArray[np.int64]) -> duplicates.Shingles:
         cuts = np.searchsorted(rows, starts)
@@ -178,11 +188,11 @@ def find_duplicates(num_shards: int, config: Config, out: Path, context: Context
             hashes = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint64)
         return hashes, np.concatenate(([0], np.cumsum(lengths)))
 
-    drops = duplicates.find(tables, config.duplicates, verify)
+    drops = duplicates.find(column, int(starts[-1]), config.duplicates, verify)
     ids: dict[int, str] = {}
     for number, keepers in _by_shard(np.unique(drops.keepers), starts):
-        known = msgspec.json.decode((folders[number] / _IDS).read_bytes(), type=list[tuple[str, str]])
-        ids |= {int(row): known[row - starts[number]][0] for row in keepers}
+        named = _picked(folders[number], (keepers - starts[number]).tolist())
+        ids |= {row: record.id for row, record in zip(keepers.tolist(), named, strict=True)}
     _write_pairs(drops, folders, starts, out)
     bounds = np.searchsorted(drops.rows, starts)
     for number in range(num_shards):
@@ -211,9 +221,9 @@ def _picked(folder: Path, places: Sequence[int]) -> list[Dialogue]:
     """The kept records of a cleaned shard at some places."""
     if not places:
         return []
-    starts = np.load(folder / _LINES)
-    data = (folder / _KEPT).read_bytes()
-    return [_dialogues.decode(data[starts[place] : starts[place + 1]]) for place in places]
+    starts = np.load(folder / _LINES, mmap_mode="r")
+    with (folder / _KEPT).open("rb") as file:
+        return [_dialogues.decode(os.pread(file.fileno(), int(starts[place + 1] - starts[place]), int(starts[place]))) for place in places]
 
 
 def _by_shard(rows: NDArray[np.int64], starts: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -265,12 +275,11 @@ def write_out(cleaned: Sequence[Tally], out: Path, context: Context) -> Tally:
 
 
 def _write(job: Writing, folder: Path) -> Tally:
-    starts = np.load(job.folder / _LINES)
-    pools = np.array([pool for _, pool in msgspec.json.decode((job.folder / _IDS).read_bytes(), type=list[tuple[str, str]])], dtype="U8")
+    starts, pools = np.load(job.folder / _LINES), np.load(job.folder / _POOLS)
     drops = msgspec.json.decode(job.drops.read_bytes(), type=list[Drop])
-    pools[[drop.place for drop in drops]] = ""
-    for pool in ("general", "medical"):
-        edges = np.diff(np.concatenate(([False], pools == pool, [False])).astype(np.int8))
+    pools[[drop.place for drop in drops]] = len(_POOL_NAMES)
+    for number, pool in enumerate(_POOL_NAMES):
+        edges = np.diff(np.concatenate(([False], pools == number, [False])).astype(np.int8))
         spans = zip(starts[np.flatnonzero(edges == 1)].tolist(), starts[np.flatnonzero(edges == -1)].tolist(), strict=True)
         Spans(job.folder / _KEPT, list(spans)).write(folder / f"{pool}.jsonl")
     records = _picked(job.folder, [drop.place for drop in drops])

@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from medchatzh.curate.batch import Batch
+from medchatzh.curate.clean import Cleaned
 from medchatzh.records import Dialogue, Reject
 from medchatzh.shards import Facts
 
@@ -42,26 +45,27 @@ class Tally(Facts, kw_only=True):
         return dict(found)
 
 
-def tally(records: Sequence[Dialogue], outcomes: Iterable[Dialogue | Reject]) -> Tally:
-    """The counts of some records as read, and what became of each."""
-    kept: list[Dialogue] = []
-    rejects: list[tuple[Dialogue, Reject]] = []
-    for record, outcome in zip(records, outcomes, strict=True):
-        if isinstance(outcome, Reject):
-            rejects.append((record, outcome))
-        else:
-            kept.append(outcome)
-    overlap = Counter(f"{reject.source}\t{reject.detail.split(' ')[-1 if reject.detail.endswith('exact') else -2]}"
-                      for _, reject in rejects if reject.reason == "in_benchmark")  # fmt: skip
+def tally(cleaned: Cleaned, rejects: Sequence[Reject]) -> Tally:
+    """The counts of a cleaned batch."""
+    batch = cleaned.batch
+    chars = np.array(cleaned.features.answer_chars)
+    before = _histograms(batch, np.arange(len(batch)), chars)
+    chars[cleaned.rows] = [sum(map(len, record.answers)) for record in map(cleaned.mended.record, range(len(cleaned.rows)))]
+    names = ["\t".join(group) for group in batch.groups]
+    refused = Counter((names[batch.group[row]], cleaned.verdicts[row][0]) for row in cleaned.verdicts)
+    kept = cleaned.kept()
+    with_edits = np.union1d(np.flatnonzero(batch.has_edits), cleaned.rows)
+    edited = map(cleaned.record, np.intersect1d(kept, with_edits).tolist())
+    leaks = (reject for reject in rejects if reject.reason == "in_benchmark")
     return Tally(
-        num_in=len(records),
-        read=Counter(f"{record.pool}\t{record.source}" for record in records),
-        dropped=Counter(f"{record.pool}\t{record.source}\t{reject.reason}" for record, reject in rejects),
-        edits=Counter(edit for record in kept if record.edits for edit in record.edits),
-        before=_histograms(records),
-        after=_histograms(kept),
-        overlap=overlap,
-        personal=Counter(kind for _, reject in rejects if reject.reason == "personal_data" for kind in reject.detail.split(",")),
+        num_in=len(batch),
+        read={names[group]: int(count) for group, count in enumerate(np.bincount(batch.group, minlength=len(names)))},
+        dropped={f"{name}\t{reason}": count for (name, reason), count in refused.items()},
+        edits=Counter(edit for record in edited for edit in record.edits),
+        before=before,
+        after=_histograms(batch, kept, chars),
+        overlap=Counter(f"{leak.source}\t{leak.detail.split(' ')[-1 if leak.detail.endswith('exact') else -2]}" for leak in leaks),
+        personal=Counter(kind for reject in rejects if reject.reason == "personal_data" for kind in reject.detail.split(",")),
     )
 
 
@@ -81,7 +85,9 @@ def total(parts: Iterable[Tally]) -> Tally:
 
 def without(whole: Tally, dropped: Sequence[tuple[Dialogue, str]]) -> Tally:
     """The counts of a shard after some of its kept records were dropped too, each for a reason."""
-    lost = _histograms([record for record, _ in dropped])
+    lost: dict[str, list[int]] = {}
+    for pool in {record.pool for record, _ in dropped}:
+        lost[pool] = _histogram(np.array([sum(map(len, record.answers)) for record, _ in dropped if record.pool == pool]))
     edits = Counter(edit for record, _ in dropped for edit in record.edits)
     return Tally(
         num_in=whole.num_in,
@@ -130,13 +136,11 @@ def facts(whole: Tally) -> dict[str, Any]:
     }
 
 
-def _histograms(records: Sequence[Dialogue]) -> dict[str, list[int]]:
-    lengths: dict[str, list[int]] = {}
-    for record in records:
-        num_chars = 0
-        for turn in record.turns:  # a loop, for it runs over every record: half the time of `sum` and a generator
-            if turn.role == "assistant":
-                num_chars += len(turn.content)
-        lengths.setdefault(record.pool, []).append(num_chars)
-    bins = np.array([*LENGTH_BINS, np.iinfo(np.int64).max])
-    return {pool: np.histogram(values, bins)[0].tolist() for pool, values in lengths.items()}
+def _histograms(batch: Batch, rows: NDArray[np.int64], chars: NDArray[np.int64]) -> dict[str, list[int]]:
+    """pool → histogram of the answers' lengths of some rows, given those of all."""
+    pools = np.array([pool for pool, _ in batch.groups] or [""])[batch.group[rows]]
+    return {str(pool): _histogram(chars[rows[pools == pool]]) for pool in np.unique(pools)}
+
+
+def _histogram(chars: NDArray[np.int64]) -> list[int]:
+    return np.histogram(chars, np.array([*LENGTH_BINS, np.iinfo(np.int64).max]))[0].tolist()
