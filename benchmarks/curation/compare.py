@@ -101,10 +101,10 @@ def folder_of(runs: Path, stage: str) -> Path:
 
 def ours(corpus: Path, work: Path, workers: int) -> Run:
     """`medchatzh curate` on records that were ingested before."""
-    out = fresh(work / "ours")
-    given = f"ingest={folder_of(work / 'given', 'ingest')}"
-    usage = checked(work, medchatzh("curate", corpus, out / "runs", workers, "--input", given, "--out", str(out / "curate")))
-    return _told(usage, out / "curate")
+    for before in (work / "given").glob("*/curate-*"):
+        shutil.rmtree(before)
+    usage = checked(work, medchatzh("curate", corpus, work / "given", workers))
+    return _told(usage, folder_of(work / "given", "curate"))
 
 
 def ours_with_ingest(corpus: Path, work: Path, workers: int) -> Run:

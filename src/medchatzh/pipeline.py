@@ -91,7 +91,7 @@ class Plan:
             self.recipe = msgspec.structs.replace(self.recipe, report=msgspec.structs.replace(self.recipe.report, command=command))
         everyone = (self.recipe, *self.arms.values())
         self._disagreements = [(stage, f"{path}: {what}") for changed in everyone for stage, what in _disagreements(changed)]
-        self.root = recipes.resolve_root(self.recipe.data.root, path)
+        self.root = recipes.resolve_root(self.recipe.data.root, path).resolve()
         self.runs = runs / (self.recipe.run.name or path.stem)
         self.seed = self.recipe.run.seed
         self.steps: dict[str, Step] = {}

@@ -216,7 +216,9 @@ def _work(work: Step, paths: Mapping[str, Path], partial: Path, context: Context
     module = import_module(f"medchatzh.{work.module}")
     started = time.monotonic()
     extra = {"files": work.files} if work.takes_files else {}
-    result: Result = module.run(work.config, paths, partial, context, **extra)
+    # whole paths, since the workers of a cluster have working folders of their own
+    given = {label: path.resolve() for label, path in paths.items()}
+    result: Result = module.run(work.config, given, partial.resolve(), context, **extra)
     made = [path for path in sorted(partial.rglob("*")) if path.is_file() and partial / SCRATCH not in path.parents]
     return Manifest(
         stage=work.name,
