@@ -79,3 +79,12 @@ def test_a_folder_that_is_no_checkpoint(tmp_path, capsys):
 def test_generated_docs_are_true():
     done = subprocess.run([sys.executable, "docs/make_cli.py", "--check"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_executor_is_passed_on(monkeypatch, tmp_path):
+    from medchatzh.pipeline import Plan
+
+    seen = []
+    monkeypatch.setattr(Plan, "run", lambda self, stage="report", context=None: seen.append(context) or tmp_path)
+    assert main(["curate", str(ROOT / "recipes" / "quickstart.toml"), "--executor", "ray", "--workers", "3", "--runs", str(tmp_path)]) == 0
+    assert (seen[0].executor, seen[0].workers) == ("ray", 3)

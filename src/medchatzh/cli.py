@@ -105,7 +105,9 @@ def _dispatch(options: argparse.Namespace) -> int:
     from medchatzh.run import Context
 
     plan = Plan(options.recipe, options.set, options.runs)
-    context = Context(seed=plan.seed, workers=options.workers, threads=options.threads, cache=options.runs / ".cache")
+    context = Context(
+        seed=plan.seed, workers=options.workers, executor=options.executor, threads=options.threads, cache=options.runs / ".cache"
+    )
     if options.command == "run":
         plan.run(context=context)
         print(plan.summary())

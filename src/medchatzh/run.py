@@ -200,7 +200,8 @@ def execute(
         if partial.exists() and not same:
             shutil.rmtree(partial)
         scratch.mkdir(parents=True, exist_ok=True)
-        mine.write_text(fingerprint)
+        if not same:
+            write_atomically(mine, fingerprint.encode())
         planned = {} if only_given else {label: runs / inner.folder_name for label, inner in work.inputs.items()}
         manifest = _work(work, planned | dict(given or {}), partial, context)
         manifest.fingerprint = fingerprint

@@ -116,6 +116,8 @@ class _Merger:
         self._state = _Merged(next=known.next, sizes={name: known.sizes.get(name, 0) for name in names})
         for name, size in self._state.sizes.items():
             with (out / name).open("ab") as file:
+                if file.tell() < size:
+                    raise ValueError(f"{out / name}: is shorter than it was (a power failure?); delete {out} and run the same command")
                 file.truncate(size)
 
     def advance(self, found: dict[int, Any]) -> None:
@@ -164,8 +166,10 @@ def _call(function: Callable[[J, Path], F], number: int, job: J, scratch: Path) 
     write_atomically(aside / _FACTS, msgspec.json.encode(facts))
     try:
         aside.rename(folder)
-    except OSError:  # another worker, cut off from a killed run, was faster; its bytes are the same
-        shutil.rmtree(aside)
+    except OSError:
+        if not (folder / _FACTS).exists():
+            raise
+        shutil.rmtree(aside)  # another worker, cut off from a killed run, was faster; its bytes are the same
     return number, facts
 
 

@@ -78,6 +78,14 @@ def test_the_gate_opens_for_all_that_match_and_for_few_others(planted: tuple[Ben
     assert (suspects & ~matches).sum() < 0.1 * len(records)  # most are planted near the threshold
 
 
+@pytest.mark.parametrize("asked", ["高血压患者怎么办", "小儿发热咳嗽流涕怎么办呢请问", "糖尿病人能吃西瓜吗"])
+@pytest.mark.parametrize("more", ["呢", "呢啊", "呢啊谢谢"])
+def test_short_texts_at_the_threshold_are_seen_by_the_gate(asked: str, more: str) -> None:
+    benchmark = Benchmark([Question(id="web:1", question=asked, references=("甲",))], Decontamination())
+    record = ask(asked + more)
+    assert benchmark.suspects(Batch([record]))[0] == (benchmark.match(record) is not None) == (similarity(asked, asked + more) >= 0.8)
+
+
 def test_a_short_line_of_a_long_turn_is_seen_by_the_gate() -> None:
     benchmark = Benchmark([Question(id="web:1", question="小儿发热抽搐怎么处理？", references=("甲",))], Decontamination())
     record = ask("小儿发热抽搐，怎么处理?\n" + text(random.Random(2), 120))

@@ -157,3 +157,14 @@ def test_a_threshold_that_candidates_cannot_serve_is_refused() -> None:
     with pytest.raises(ValueError, match="min_similarity"):
         Duplicates(min_similarity=0.3)
     assert duplicates.REASONS == ("exact_duplicate", "near_duplicate", "same_question")
+
+
+def test_a_keeper_is_kept_itself() -> None:
+    base = text(random.Random(9), 120)
+    records = [talk(0, "问", base), talk(1, "问", base[:118] + "乙"), talk(2, "问？", base[:118] + "，乙")]
+    found = drops(records)
+    assert found["t:1"][0] == "near_duplicate" and found["t:2"] == found["t:1"] and found["t:1"][1].startswith("t:0 ")
+
+
+def test_questions_without_a_letter_are_not_the_same_question() -> None:
+    assert drops([talk(0, "？？？", "多喝水，注意休息。"), talk(1, "…", "避免久坐，适当活动。")], same_question="first") == {}

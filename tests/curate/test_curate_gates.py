@@ -104,3 +104,9 @@ def test_gates_miss_nothing_on_real_data_and_open_on_one_record_in_four(
     if limits[0] == PoolRules():
         # Measured: .21 (medical .18, general .6: lists and short answers).
         assert looked_at[~dropped].mean() < 0.25
+
+
+def test_a_list_with_full_stops_opens_the_gate_of_its_rule() -> None:
+    record = Dialogue(id="t:1", turns=(Turn("user", "感冒怎么办？"), Turn("assistant", "1。多喝水\n2。多休息\n4。清淡饮食")))
+    (outcome,) = Cleaner(Config(repairs=()), Benchmark([], Decontamination()))(Batch([record])).outcomes()
+    assert getattr(outcome, "reason", "") == "skipped_number"

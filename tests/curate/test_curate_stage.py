@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -125,3 +126,13 @@ def test_every_record_comes_out_once_in_order_and_curating_again_changes_nothing
     kept = [item for item in made if isinstance(item, Dialogue)]
     assert list(curate_records(kept, [], Config())) == kept
     assert all("13800001234" not in str(item) for item in made)
+
+
+def test_a_quotation_shows_no_half_of_a_number() -> None:
+    (found,) = curate_records([talk(1, "感冒怎么办？", "请联系我们的客服人员电话13812345678。" * 5)], [], Config())
+    assert isinstance(found, Reject) and found.reason == "loop" and b"1381" not in msgspec.json.encode(found)
+
+
+def test_rejects_hide_what_the_rules_were_told_to_look_for() -> None:
+    (found,) = curate_records([talk(1, "我在北京协和医院看的，要紧吗？")], [], Config(personal_kinds=("hospital",)))
+    assert isinstance(found, Reject) and found.reason == "personal_data" and "协和".encode() not in msgspec.json.encode(found)

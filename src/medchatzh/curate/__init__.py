@@ -40,7 +40,7 @@ def curate_records(
         if isinstance(outcome, Reject):
             yield outcome
             continue
-        yield rejects([(outcome, *told[row])])[0] if row in told else outcome
+        yield rejects([(outcome, *told[row])], config.personal_kinds)[0] if row in told else outcome
         row += 1
 
 
@@ -52,7 +52,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     sentences = passes.survey(dialogues, config, out, context)
     cleaned = passes.clean(dialogues, questions, sentences, config, out, context)
     passes.find_duplicates(len(cleaned), config, out, context)
-    whole = passes.write_out(cleaned, out, context)
+    whole = passes.write_out(cleaned, config, out, context)
     dropped = whole.reasons()
     return Result(
         num_in=whole.num_in,

@@ -21,7 +21,7 @@ from medchatzh.curate.boilerplate import SUBSTANCE, trim
 from medchatzh.curate.config import Config, Duplicates
 from medchatzh.curate.duplicates import NUM_KEYS, REASONS, Keys, keys
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
-from medchatzh.curate.privacy import DEFAULT_KINDS, mask, mask_dialogue
+from medchatzh.curate.privacy import DEFAULT_KINDS, mask_dialogue
 from medchatzh.curate.privacy.gate import opened
 from medchatzh.curate.repair import CLASSES, SIGNS, repair
 from medchatzh.curate.rules import Case, PoolRules, Rule, Seen, chosen
@@ -31,8 +31,7 @@ from medchatzh.records import Dialogue, Reject, Turn
 _encoder = msgspec.json.Encoder()
 Verdict = tuple[str, "str | Seen"]
 """The reason of a Reject, and what was seen."""
-NAMES_IDS = ("in_benchmark", *REASONS)
-"""Reasons whose detail begins with another record's id."""
+WITHHELD = "what the rule saw is not quoted: the record holds personal data"
 
 
 class Cleaner:
@@ -69,7 +68,7 @@ class Cleaner:
             against |= self._leaks(part, left)
             row_of = dict(zip(own.tolist(), places.tolist(), strict=True))
             verdicts |= {row_of[row]: verdict for row, verdict in against.items()}
-        return Cleaned(batch, mended, rows, found, verdicts)
+        return Cleaned(batch, mended, rows, found, verdicts, self._config.personal_kinds)
 
     def settings(self, pool: str, source: str) -> PoolRules:
         """The thresholds for a record: its source's, else its pool's."""
@@ -169,6 +168,8 @@ class Cleaned(NamedTuple):
     """Of the batch, before repairs."""
     verdicts: dict[int, Verdict]
     """Row → why it is rejected."""
+    personal_kinds: tuple[str, ...]
+    """What the rejects must not show."""
 
     def record(self, row: int) -> Dialogue:
         """A record as it is after repairs."""
@@ -213,7 +214,7 @@ class Cleaned(NamedTuple):
         return b"".join(pieces), np.concatenate(([0], np.cumsum(lengths)))
 
     def rejects(self) -> list[Reject]:
-        return rejects([(self.record(row), *self.verdicts[row]) for row in sorted(self.verdicts)])
+        return rejects([(self.record(row), *self.verdicts[row]) for row in sorted(self.verdicts)], self.personal_kinds)
 
     def outcomes(self) -> list[Dialogue | Reject]:
         """Every record once, in order."""
@@ -221,17 +222,22 @@ class Cleaned(NamedTuple):
         return [next(refused) if row in self.verdicts else self.record(row) for row in range(len(self.batch))]
 
 
-def rejects(refused: Sequence[tuple[Dialogue, str, str | Seen]]) -> list[Reject]:
-    """The Rejects of some records, for a reason each. Personal data is masked, of whatever kinds the rules let pass."""
+def rejects(refused: Sequence[tuple[Dialogue, str, str | Seen]], personal_kinds: tuple[str, ...] = ()) -> list[Reject]:
+    """The Rejects of some records, for a reason each. Personal data is masked, of the usual kinds and of those that the rules look for."""
+    kinds = tuple(dict.fromkeys((*DEFAULT_KINDS, *personal_kinds)))
     texts = [turn.content for record, *_ in refused for turn in record.turns]
     owner = [number for number, (record, *_) in enumerate(refused) for _ in record.turns]
-    personal = set(np.array(owner, np.int64)[opened(texts, DEFAULT_KINDS)].tolist())
-    return [_reject(record, reason, seen, may_hold=number in personal) for number, (record, reason, seen) in enumerate(refused)]
+    personal = set(np.array(owner, np.int64)[opened(texts, kinds)].tolist())
+    masked = [mask_dialogue(record, kinds) if number in personal else record for number, (record, *_) in enumerate(refused)]
+    return [
+        _reject(shown, reason, seen, is_masked=shown is not record) for (record, reason, seen), shown in zip(refused, masked, strict=True)
+    ]
 
 
-def _reject(record: Dialogue, reason: str, seen: str | Seen, *, may_hold: bool) -> Reject:
-    masked = mask_dialogue(record) if may_hold else record
+def _reject(record: Dialogue, reason: str, seen: str | Seen, *, is_masked: bool) -> Reject:
     detail = seen.detail if isinstance(seen, Seen) else seen
+    if is_masked and reason not in ("personal_data", "in_benchmark", *REASONS):
+        detail = WITHHELD  # a cut quotation may hold half a number, which no pattern knows
     return Reject(
         id=record.id,
         source=record.source,
@@ -239,9 +245,9 @@ def _reject(record: Dialogue, reason: str, seen: str | Seen, *, may_hold: bool) 
         category=record.category,
         stage="curate",
         reason=reason,
-        detail=mask(detail) if masked is not record and reason not in NAMES_IDS else detail,
-        span=(seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and masked is record else None,
-        record=masked,
+        detail=detail,
+        span=(seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and not is_masked else None,
+        record=record,
     )
 
 

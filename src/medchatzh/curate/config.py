@@ -27,8 +27,8 @@ class Duplicates(Settings, frozen=True, kw_only=True):
     """Several answers to one question: keep all (a question may be answered in many ways), the first, or the longest."""
 
     def __post_init__(self) -> None:
-        if not 0.5 <= self.min_similarity <= 1:
-            raise ValueError(f"min_similarity is {self.min_similarity}; write a share from 0.5 (below, MinHash candidates are missed) to 1")
+        if not 0.75 <= self.min_similarity <= 1:
+            raise ValueError(f"min_similarity is {self.min_similarity}; write a share from 0.75 (below, MinHash misses candidates) to 1")
 
 
 class Decontamination(Settings, frozen=True):

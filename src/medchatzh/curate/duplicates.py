@@ -45,6 +45,8 @@ def keys(batch: Batch, rows: NDArray[np.int64], settings: Duplicates) -> Keys:
         records = list(map(batch.record, rows.tolist()))
         asked = (blake2b(normalize(one.question).encode("utf-8", "surrogatepass"), digest_size=8).digest() for one in records)
         table[_QUESTION] = np.frombuffer(b"".join(asked), np.uint64)
+        is_empty = [not normalize(one.question) for one in records]
+        table[_QUESTION, is_empty] = table[_EXACT.start, is_empty]  # `？？？` asks nothing that another could ask too
         table[_SIZE] = [sum(map(len, one.answers)) for one in records]
     return table
 
@@ -99,16 +101,28 @@ def find(column: Column, num_records: int, settings: Duplicates, verify: Callabl
 
     if settings.exact and num_records:
         drop(0, *_later_of_equal(column(0), column(1)))
-    if settings.near and num_records:
-        drop(1, *_near(column, np.flatnonzero(alive), settings.min_similarity, verify))
     if settings.same_question != "keep" and num_records:
         rows = np.flatnonzero(alive)
         size = column(_SIZE)[rows] if settings.same_question == "longest" else np.zeros(len(rows), np.uint64)
         order = np.lexsort((rows, size.max(initial=0) - size, questions := column(_QUESTION)[rows]))
         later, keeper = _later_of_equal(questions[order])
         drop(2, rows[order][later], rows[order][keeper])
+    if settings.near and num_records:
+        drop(1, *_near(column, np.flatnonzero(alive), settings.min_similarity, verify))
     rows, reasons, keepers, similarities = (np.concatenate(values) for values in zip(*(NOTHING, *found), strict=True))
-    return Drops(rows, reasons, keepers, similarities).take(np.argsort(rows, kind="stable"))
+    drops = Drops(rows, reasons, keepers, similarities).take(np.argsort(rows, kind="stable"))
+    return _with_kept_keepers(drops)
+
+
+def _with_kept_keepers(drops: Drops) -> Drops:
+    """A record whose keeper was dropped later goes for the same reason as that one, whose text it has."""
+    place = np.minimum(np.searchsorted(drops.rows, drops.keepers), max(0, len(drops.rows) - 1))
+    while len(chained := np.flatnonzero(drops.rows[place] == drops.keepers)):
+        after = place[chained]
+        for values in (drops.reasons, drops.keepers, drops.similarities):
+            values[chained] = values[after]
+        place = np.minimum(np.searchsorted(drops.rows, drops.keepers), len(drops.rows) - 1)
+    return drops
 
 
 def _later_of_equal(*columns: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -135,8 +135,9 @@ def class_table(junk: str, substance: str) -> NDArray[np.uint8]:
     """Code point → its classes, a bit each."""
     table = np.zeros(kernels.PLANES, np.uint8)
     letters = [code for code in range(kernels.PLANES) if chr(code).isalpha()]
+    hanzi = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]  # hexagrams stand between, and are no letters
     spaces = [code for code in range(kernels.PLANES) if chr(code).isspace()]
-    for number, codes in enumerate((range(0x3400, 0xA000), letters, sorted(map(ord, junk)), sorted(map(ord, substance)), spaces)):
+    for number, codes in enumerate((hanzi, letters, sorted(map(ord, junk)), sorted(map(ord, substance)), spaces)):
         table[list(codes)] |= np.uint8(1 << number)
     return table
 

@@ -308,7 +308,8 @@ def overlaps(
             position = _position(mine[number], short_hashes, short_table)
             commons[number] = short_starts[position + 1] - short_starts[position] if position >= 0 else 0
         order = np.argsort(commons)
-        for number in range(int(mine.size * (1 - min_similarity)) + 1):
+        # a text that shares at least this many of its shingles shares one of any so many
+        for number in range(mine.size - int(np.ceil(min_similarity * mine.size - 1e-9)) + 1):
             position = _position(mine[order[number]], short_hashes, short_table)
             if position < 0 or found[text]:
                 continue

@@ -21,10 +21,10 @@ from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark
 from medchatzh.curate.clean import Cleaner, rejects
 from medchatzh.curate.config import Config
-from medchatzh.curate.privacy import mask_dialogue
+from medchatzh.curate.privacy import DEFAULT_KINDS, mask_dialogue
 from medchatzh.curate.tally import Tally, tally, total, without
 from medchatzh.records import Dialogue, Question, read, write
-from medchatzh.run import SCRATCH, Context, write_atomically
+from medchatzh.run import SCRATCH, Context, read_manifest, write_atomically
 from medchatzh.shards import Facts, Spans, byte_ranges, shard, work
 
 SHARD_BYTES = 24 << 20
@@ -117,7 +117,16 @@ def clean(path: Path, questions: Path, sentences: Sequence[tuple[str, int]], con
     """Repair, judge and decontaminate every record; leaves kept records, rejects and keys of each shard in its folder."""
     known = frozenset(sentence for sentence, _ in sentences)
     jobs = [Cleaning(one, questions, known, config) for one in ranges(path)]
-    return work(_clean, jobs, out, context, label="clean", unit="records", kind=Tally)
+    return work(_clean, jobs, out, context, label="clean", unit="records", kind=Tally, total=_num_records(path))
+
+
+def _num_records(path: Path) -> int | None:
+    """How many records a file of ingest holds, for the time left; None where its manifest does not tell."""
+    try:
+        found = read_manifest(path.parent).facts.get("num_dialogues")
+    except ValueError:
+        return None
+    return found if isinstance(found, int) else None
 
 
 def _clean(job: Cleaning, folder: Path) -> Tally:
@@ -182,8 +191,10 @@ def find_duplicates(num_shards: int, config: Config, out: Path, context: Context
             Shingling(folder, (rows[cuts[number] : cuts[number + 1]] - starts[number]).tolist()) for number, folder in enumerate(folders)
         ]
         near = out / SCRATCH / "near"
-        work(_shingle, jobs, near, context, label="near", unit="records", kind=Facts, merge=("hashes", "lengths"))
+        work(_shingle, jobs, near, context, label="near", unit="records", kind=Facts, merge=("hashes", "lengths"), total=len(rows))
         lengths = np.fromfile(near / "lengths", np.int64)
+        if not lengths.any():
+            return np.empty(0, np.uint64), np.zeros(len(lengths) + 1, np.int64)
         with (near / "hashes").open("rb") as file:
             hashes = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint64)
         return hashes, np.concatenate(([0], np.cumsum(lengths)))
@@ -193,7 +204,7 @@ def find_duplicates(num_shards: int, config: Config, out: Path, context: Context
     for number, keepers in _by_shard(np.unique(drops.keepers), starts):
         named = _picked(folders[number], (keepers - starts[number]).tolist())
         ids |= {row: record.id for row, record in zip(keepers.tolist(), named, strict=True)}
-    _write_pairs(drops, folders, starts, out)
+    _write_pairs(drops, folders, starts, config, out)
     bounds = np.searchsorted(drops.rows, starts)
     for number in range(num_shards):
         part = drops.take(slice(bounds[number], bounds[number + 1]))
@@ -242,15 +253,19 @@ class Pair(msgspec.Struct):
     keeper: Dialogue
 
 
-def _write_pairs(drops: duplicates.Drops, folders: Sequence[Path], starts: NDArray[np.int64], out: Path) -> None:
+def _write_pairs(drops: duplicates.Drops, folders: Sequence[Path], starts: NDArray[np.int64], config: Config, out: Path) -> None:
     near = np.flatnonzero(drops.reasons == duplicates.REASONS.index("near_duplicate"))
     drawn = sorted(near.tolist(), key=lambda place: blake2b(b"%d" % drops.rows[place], digest_size=8).digest())[:NUM_PAIRS]
     wanted = np.unique(np.concatenate((drops.rows[drawn], drops.keepers[drawn])))
     records: dict[int, Dialogue] = {}
     for number, rows in _by_shard(wanted, starts):
         records |= dict(zip(rows.tolist(), _picked(folders[number], (rows - starts[number]).tolist()), strict=True))
+    kinds = tuple(dict.fromkeys((*DEFAULT_KINDS, *config.personal_kinds)))
     pairs = (
-        Pair(round(float(drops.similarities[place]), 4), *(mask_dialogue(records[int(of[place])]) for of in (drops.rows, drops.keepers)))
+        Pair(
+            round(float(drops.similarities[place]), 4),
+            *(mask_dialogue(records[int(of[place])], kinds) for of in (drops.rows, drops.keepers)),
+        )
         for place in sorted(drawn)
     )
     write(out / "near_pairs.jsonl", pairs)
@@ -265,13 +280,15 @@ class Writing(msgspec.Struct, frozen=True):
     folder: Path
     drops: Path
     tally: Tally
+    personal_kinds: tuple[str, ...]
 
 
-def write_out(cleaned: Sequence[Tally], out: Path, context: Context) -> Tally:
+def write_out(cleaned: Sequence[Tally], config: Config, out: Path, context: Context) -> Tally:
     """The output files, and the counts of all."""
-    jobs = [Writing(shard(out, "clean", number), _drops(out, number), one) for number, one in enumerate(cleaned)]
+    jobs = [Writing(shard(out, "clean", number), _drops(out, number), one, config.personal_kinds) for number, one in enumerate(cleaned)]
     names = ("general.jsonl", "medical.jsonl", _REJECTS)
-    return total(work(_write, jobs, out, context, label="write", unit="records", kind=Tally, merge=names))
+    num_records = sum(one.num_in for one in cleaned)
+    return total(work(_write, jobs, out, context, label="write", unit="records", kind=Tally, merge=names, total=num_records))
 
 
 def _write(job: Writing, folder: Path) -> Tally:
@@ -283,6 +300,6 @@ def _write(job: Writing, folder: Path) -> Tally:
         spans = zip(starts[np.flatnonzero(edges == 1)].tolist(), starts[np.flatnonzero(edges == -1)].tolist(), strict=True)
         Spans(job.folder / _KEPT, list(spans)).write(folder / f"{pool}.jsonl")
     records = _picked(job.folder, [drop.place for drop in drops])
-    repeated = rejects([(record, drop.reason, drop.detail) for record, drop in zip(records, drops, strict=True)])
+    repeated = rejects([(record, drop.reason, drop.detail) for record, drop in zip(records, drops, strict=True)], job.personal_kinds)
     (folder / _REJECTS).write_bytes((job.folder / _REJECTS).read_bytes() + _encoder.encode_lines(repeated))
     return without(job.tally, [(record, drop.reason) for record, drop in zip(records, drops, strict=True)])

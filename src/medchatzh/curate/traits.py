@@ -58,7 +58,8 @@ def traits(
 @lru_cache(maxsize=1)
 def _kinds() -> NDArray[np.uint8]:
     kinds = np.zeros(0x10000, np.uint8)
-    kinds[0x3400:0xA000] |= _HANZI
+    kinds[0x3400:0x4DC0] |= _HANZI
+    kinds[0x4E00:0xA000] |= _HANZI
     kinds[[ord(character) for character in COMMON_HANZI]] |= _COMMON
     kinds[[ord(character) for character in PIECE_ENDS]] |= _ENDS
     kinds[[code for code in range(0x10000) if chr(code).isspace()]] |= _SPACE

@@ -30,7 +30,7 @@ _MIN_GRAMS, _MAX_GRAM_SHARE = 12, 0.5
 _MAX_LIST_NUMBER = 30
 _MAX_MISSING = 2
 _HEADS = re.compile(r"[0-9]+|[①-⒛]|[一二三四五六七八九十](?=[、）)是])")
-_MARKS = (".", "．", "、", ")", ",", ":")
+_MARKS = (".", "．", "、", ")", ",", ":", "。")
 _FIRST = (*(f"1{mark}" for mark in _MARKS), "1 )", "1 、", "1 .", "①", "⑴", "⒈", "一、", "(一")
 # A list that jumps over one or two numbers after 1 has a 3, a 4 or a 5.
 _LATER = (

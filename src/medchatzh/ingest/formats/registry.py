@@ -172,12 +172,12 @@ def broken(row: Broken) -> Reject:
 
 
 def reject(reason: str, detail: str = "", record: Any = None) -> Reject:
-    """A Reject of this stage. In the record, e-mail addresses and numbers as long as telephones are masked."""
+    """A Reject of this stage. In detail and record, e-mail addresses and numbers as long as telephones are masked."""
     try:
         shown = _masked(record)
     except RecursionError:
         shown = None
-    return Reject(id="", stage="ingest", reason=reason, detail=_SURROGATE.sub("\ufffd", detail), record=shown)
+    return Reject(id="", stage="ingest", reason=reason, detail=_masked(detail), record=shown)
 
 
 _PERSONAL = re.compile(r"[0-9０-９](?:[-－ ]?[0-9０-９]){6,}|[A-Za-z0-9._+-]+[@＠][A-Za-z0-9.。-]+")
@@ -191,4 +191,6 @@ def _masked(value: Any) -> Any:
         return {_masked(key): _masked(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_masked(item) for item in value]
+    if isinstance(value, (int, float)) and _PERSONAL.fullmatch(text := str(value)):
+        return _masked(text)
     return value
