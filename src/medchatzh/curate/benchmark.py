@@ -153,7 +153,7 @@ class Benchmark:
             other, theirs = side.codes[number], side.grams[number]
             if len(other) < min_chars:
                 continue
-            if min(len(text), len(other)) - settings.gram_chars + 1 >= settings.min_grams:
+            if min(len(grams), len(theirs)) >= settings.min_grams:
                 shorter = min(len(grams), len(theirs)) if both_ways else len(theirs)
                 share = len(np.intersect1d(grams, theirs, assume_unique=True)) / shorter
                 if share >= settings.min_containment:

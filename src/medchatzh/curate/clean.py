@@ -96,13 +96,13 @@ class Cleaner:
         rows = np.concatenate((found.owner[turns], np.flatnonzero(found.placed)))
         if self._config.personal_data == "mask" and "personal_data" in self._config.rules:
             rows = np.concatenate((rows, np.flatnonzero(found.personal)))
-        if self._config.trim_boilerplate and self._boilerplate:
+        if self._config.trim_boilerplate:
             rows = np.arange(len(found.bits))
         return iter(np.unique(rows).tolist())
 
     def _repaired(self, original: Dialogue) -> Dialogue:
         record = repair(original, self._config.repairs)
-        if self._config.trim_boilerplate and self._boilerplate:
+        if self._config.trim_boilerplate:
             turns = tuple(
                 Turn(turn.role, trim(turn.content, self._boilerplate)) if turn.role == "assistant" else turn for turn in record.turns
             )

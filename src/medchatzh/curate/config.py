@@ -65,7 +65,7 @@ class Config(Settings, frozen=True, kw_only=True):
     """What curation does; every threshold of a rule stands in `PoolRules`, once for each pool."""
 
     general: GeneralRules = GeneralRules()
-    """The paper, data section: general answers of fewer than 200 tokens are discarded. Characters here, as no tokenizer exists yet."""
+    """The paper, data section: general answers of fewer than 200 tokens are discarded. Characters, unless a tokenizer is named."""
     medical: PoolRules = PoolRules()
     """Low bounds: about 90 % of genuine doctors' answers are shorter than 200 characters."""
     sources: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)

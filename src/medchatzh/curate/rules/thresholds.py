@@ -46,9 +46,15 @@ class PoolRules(Settings, frozen=True):
         for name in ("min_loop_share", "min_hanzi_share", "echo_overlap", "echo_length", "max_refusal_share", "max_junk_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; write a share between 0 and 1")
-        for name in ("min_answer_chars", "min_answer_tokens", "max_chat_chars", "min_chat_markers", "min_advertising_signs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; write a number of at least 0")
+        for name, least in (
+            ("min_answer_chars", 0),
+            ("min_answer_tokens", 0),
+            ("max_chat_chars", 0),
+            ("min_chat_markers", 1),
+            ("min_advertising_signs", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; write a number of at least {least}")
         if self.max_chars_per_chat_marker <= 0:
             raise ValueError(f"max_chars_per_chat_marker is {self.max_chars_per_chat_marker}; write a number above 0")
         if self.max_repeats < 1:
