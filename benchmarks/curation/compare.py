@@ -3,8 +3,8 @@
     python benchmarks/curation/compare.py CORPUS [--rounds 3] [--workers 2] [--only ours,datatrove] [--work FOLDER]
 
 CORPUS is made by corpus.py. The work: answers of fewer than 10 characters and records with any of 8 kinds of personal data are dropped,
-list numbers are written as `1.`, exact and near duplicates (5-character shingles; the peers by 128 MinHash permutations, ours by 60 with every
-candidate verified) are dropped. Everybody reads
+list numbers are written as `1.`, exact and near duplicates (5-character shingles; the peers by 128 MinHash permutations, ours by 60
+with every candidate verified) are dropped. Everybody reads
 JSON lines of parsed records and writes the kept and, where it can, the dropped with reasons; `ours with ingest` begins at the raw files.
 CPU seconds are those of all processes, from the first import to the end. Rounds go through the systems forwards, then backwards; the
 median counts. Our kernels are compiled once before (numba keeps them on disk), as they are on any machine after its first run.
