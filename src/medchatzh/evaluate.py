@@ -132,16 +132,7 @@ class Benchmark:
 
 
 def _reject(about: records.Record, reason: str, detail: str, record: Any) -> Reject:
-    return Reject(
-        id=about.id,
-        source=about.source,
-        origin=about.origin,
-        category=about.category,
-        stage="evaluate",
-        reason=reason,
-        detail=detail,
-        record=record,
-    )
+    return Reject.of(about, "evaluate", reason, detail, record=record)
 
 
 def read_benchmark(folder: Path, protocols: Sequence[str]) -> Benchmark:

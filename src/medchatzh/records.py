@@ -123,6 +123,12 @@ class Reject(Record, frozen=True, kw_only=True):
     """What the rule saw: turn of the record, first and last character but one (`turns[turn].content[start:end]`)."""
     record: Any = None
 
+    @classmethod
+    def of(cls, about: Record, stage: str, reason: str, detail: str = "", **more: Any) -> Reject:
+        """The reject of a record, which has its place: id, source, origin and category. `more`: `record`, `span`."""
+        place = {name: getattr(about, name) for name in Record.__struct_fields__}
+        return cls(**place, stage=stage, reason=reason, detail=detail, **more)
+
 
 R = TypeVar("R", bound=msgspec.Struct)
 _encoder = msgspec.json.Encoder()

@@ -230,16 +230,8 @@ def _filter(
                 kept.write(_line(dialogue))
                 continue
             scored = bool(np.isfinite(value))
-            reject = Reject(
-                id=dialogue.id,
-                source=dialogue.source,
-                origin=dialogue.origin,
-                category=dialogue.category,
-                stage="score",
-                reason="low_reward" if scored else "too_long",
-                detail=f"{value:.4f} < {threshold:.4f}" if scored else f"more than {config.max_tokens} tokens",
-                record=dialogue,
-            )
+            detail = f"{value:.4f} < {threshold:.4f}" if scored else f"more than {config.max_tokens} tokens"
+            reject = Reject.of(dialogue, "score", "low_reward" if scored else "too_long", detail, record=dialogue)
             rejects.write(_line(reject))
             dropped[reject.reason] += 1
     return Result(num_in=len(values), num_out=len(values) - dropped.total(), dropped=dropped, facts={**facts, **more})

@@ -49,7 +49,7 @@ def dialogue(*pairs: tuple[str, str]) -> Dialogue:
 
 
 def case(record: Dialogue, settings: PoolRules) -> Case:
-    return Case(record, record.question, "\n".join(record.answers), settings, boilerplate=BOILERPLATE)
+    return Case.of(record, settings, boilerplate=BOILERPLATE)
 
 
 def seen(records: Sequence[Dialogue]) -> Features:

@@ -48,7 +48,7 @@ def test_judged_rejects_are_treated_as_judged(judged: list[Judged], real_dialogu
     kept_though_right, dropped, wrongly = [], Counter[str](), defaultdict(list)
     for verdict in judged:
         dialogue = by_origin[verdict.origin][verdict.row]
-        case = Case(dialogue, dialogue.question, "\n".join(dialogue.answers), LIMITS[dialogue.pool])
+        case = Case.of(dialogue, LIMITS[dialogue.pool])
         is_dropped = find[verdict.rule](case) is not None
         dropped[verdict.rule] += is_dropped
         if verdict.verdict == "right" and not is_dropped:

@@ -22,7 +22,7 @@ def talk(*contents: str, pool: Pool = "medical") -> Dialogue:
 def look(record: Dialogue, *names: str, settings: PoolRules | None = None) -> tuple[str, str | Seen]:
     """(reason, what was seen) of the first rule, or the first named one, that fires; ('', '') where none does."""
     settings = settings or (GeneralRules(min_answer_chars=40) if record.pool == "general" else PoolRules())
-    case = Case(record, record.question, "\n".join(record.answers), settings, boilerplate=frozenset({"以上内容由本站会员整理"}))
+    case = Case.of(record, settings, boilerplate=frozenset({"以上内容由本站会员整理"}))
     for rule in chosen(names or tuple(rule.name for rule in all_rules())):
         if (seen := rule.find(case)) is not None:
             return rule.name, seen

@@ -81,16 +81,7 @@ def _title(text: str, of_collection: bool) -> str:
 
 def rejected(document: Document, reason: str, detail: str) -> Reject:
     """The reject of a chapter or a file."""
-    return Reject(
-        id=document.id,
-        source=document.source,
-        origin=document.origin,
-        category=document.category,
-        stage="books",
-        reason=reason,
-        detail=detail,
-        record=document,
-    )
+    return Reject.of(document, "books", reason, detail, record=document)
 
 
 def _set_aside(file: Document, tree: Tree, reason: str, detail: str) -> Book:

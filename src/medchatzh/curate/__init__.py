@@ -1,8 +1,8 @@
 """Curation: repair each record, drop it with a reason or keep it, drop what the benchmark knows, and duplicates.
 
 Order: repairs, then the rules (the first that fires names the reason), then decontamination, then duplicates. Every record comes out
-exactly once, as a `Dialogue` or as a `Reject`. Three passes over shards of the input: a survey of recurring sentences, cleaning (which
-also writes the keys that duplicates are found by), and writing without the duplicates.
+exactly once, as a `Dialogue` or as a `Reject`. Four passes over shards of the input: a survey of recurring sentences, cleaning
+(which also writes keys), finding duplicates by the keys, and writing without them.
 """
 
 from __future__ import annotations

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 
 from medchatzh.curate.batch import Batch
 from medchatzh.curate.benchmark import Benchmark
-from medchatzh.curate.boilerplate import SUBSTANCE, trim
+from medchatzh.curate.boilerplate import SUBSTANCE
 from medchatzh.curate.config import Config, Duplicates
 from medchatzh.curate.duplicates import NUM_KEYS, REASONS, Keys, keys
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
+from medchatzh.curate.mend import mend
 from medchatzh.curate.privacy import DEFAULT_KINDS, mask_dialogue
 from medchatzh.curate.privacy.gate import opened
-from medchatzh.curate.repair import CLASSES, SIGNS, repair
+from medchatzh.curate.repair import CLASSES, SIGNS
 from medchatzh.curate.rules import Case, PoolRules, Rule, Seen, chosen
 from medchatzh.curate.rules.script import JUNK
-from medchatzh.records import Dialogue, Reject, Turn
+from medchatzh.records import Dialogue, Reject
 
 _encoder = msgspec.json.Encoder()
 Verdict = tuple[str, "str | Seen"]
@@ -53,7 +54,7 @@ class Cleaner:
         changed: dict[int, Dialogue] = {}
         for row in self._to_repair(found):
             original = batch.record(row)
-            if (made := self._repaired(original)) is not original:
+            if (made := mend(original, self._config, self._boilerplate)) is not original:
                 changed[row] = made
         rows = np.array(sorted(changed), np.int64)
         same = np.setdiff1d(np.arange(len(batch)), rows, assume_unique=True)
@@ -78,9 +79,8 @@ class Cleaner:
 
     def case(self, record: Dialogue) -> Case:
         """What the rules see of a record."""
-        answer = "\n".join(record.answers)
         settings = self.settings(record.pool, record.source)
-        return Case(record, record.question, answer, settings, self._config.personal_kinds, self._boilerplate)
+        return Case.of(record, settings, personal_kinds=self._config.personal_kinds, boilerplate=self._boilerplate)
 
     def _features(self, batch: Batch) -> Features:
         return features(batch, self._signs, self._classes, self._config.personal_kinds, self._config.repairs)
@@ -94,25 +94,11 @@ class Cleaner:
             wanted = reduce(np.bitwise_or, (self._signs.bit(group, True) for group in groups))
             turns |= (found.turn_bits & wanted) == wanted
         rows = np.concatenate((found.owner[turns], np.flatnonzero(found.placed)))
-        if self._config.personal_data == "mask" and "personal_data" in self._config.rules:
+        if self._config.masks:
             rows = np.concatenate((rows, np.flatnonzero(found.personal)))
         if self._config.trim_boilerplate:
             rows = np.arange(len(found.bits))
         return iter(np.unique(rows).tolist())
-
-    def _repaired(self, original: Dialogue) -> Dialogue:
-        record = repair(original, self._config.repairs)
-        if self._config.trim_boilerplate:
-            turns = tuple(
-                Turn(turn.role, trim(turn.content, self._boilerplate)) if turn.role == "assistant" else turn for turn in record.turns
-            )
-            if turns != record.turns:
-                record = msgspec.structs.replace(record, turns=turns, edits=(*record.edits, "boilerplate"))
-        if self._config.personal_data == "mask" and "personal_data" in self._config.rules:
-            masked = mask_dialogue(record, self._config.personal_kinds)
-            if masked is not record:
-                record = msgspec.structs.replace(masked, edits=(*record.edits, "personal_data"))
-        return record
 
     def _judge(self, batch: Batch, rows: NDArray[np.int64], found: Features) -> dict[int, Verdict]:
         """Row → what speaks against it, of the rows that some rule rejects. The first rule that fires names the reason."""
@@ -238,17 +224,8 @@ def _reject(record: Dialogue, reason: str, seen: str | Seen, *, is_masked: bool)
     detail = seen.detail if isinstance(seen, Seen) else seen
     if is_masked and reason not in ("personal_data", "in_benchmark", *REASONS):
         detail = WITHHELD  # a cut quotation may hold half a number, which no pattern knows
-    return Reject(
-        id=record.id,
-        source=record.source,
-        origin=record.origin,
-        category=record.category,
-        stage="curate",
-        reason=reason,
-        detail=detail,
-        span=(seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and not is_masked else None,
-        record=record,
-    )
+    span = (seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and not is_masked else None
+    return Reject.of(record, "curate", reason, detail, span=span, record=record)
 
 
 def _encode(record: Dialogue) -> bytes:

@@ -91,6 +91,11 @@ class Config(Settings, frozen=True, kw_only=True):
             for pool in ("general", "medical"):
                 self.thresholds(pool, source)
 
+    @property
+    def masks(self) -> bool:
+        """Whether personal data is masked, and its record kept."""
+        return self.personal_data == "mask" and "personal_data" in self.rules
+
     def files(self) -> dict[str, Path]:
         """The tokenizers that answers are counted by: other tokenizers give other records."""
         pools = ("general", "medical")

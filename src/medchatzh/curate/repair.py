@@ -187,7 +187,11 @@ ANSWERS_ONLY = frozenset({"leading_punctuation", "list_numbers"})
 """Repairs that leave questions as their users wrote them."""
 
 
-def repair(dialogue: Dialogue, names: Sequence[str]) -> Dialogue:
+Told = Callable[[str, Sequence[Turn], Sequence[Turn]], None]
+"""Told of every edit: its name, the turns before and after."""
+
+
+def repair(dialogue: Dialogue, names: Sequence[str], told: Told = lambda name, before, after: None) -> Dialogue:
     """Apply the named repairs in the order of `REPAIRS`; those that changed a turn are added to `edits`.
 
     What one repair uncovers for an earlier one (an entity that hid a comma) a further pass mends: a repaired record needs no repair.
@@ -202,6 +206,7 @@ def repair(dialogue: Dialogue, names: Sequence[str]) -> Dialogue:
         edit = REPAIRS[name]
         changed = [turn if name in ANSWERS_ONLY and turn.role != "assistant" else _edited(turn, edit) for turn in turns]
         if changed != turns:
+            told(name, turns, changed)
             made.add(name)
             turns = changed
             num_edits += 1

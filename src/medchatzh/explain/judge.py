@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple, cast
 
-import msgspec
-
 from medchatzh.curate import Config
-from medchatzh.curate.boilerplate import trim
-from medchatzh.curate.privacy import mask, mask_dialogue
-from medchatzh.curate.repair import REPAIRS, repair
+from medchatzh.curate.mend import mend
+from medchatzh.curate.privacy import mask
 from medchatzh.curate.rules import Case, PoolRules, Seen, chosen
 from medchatzh.explain.story import Check, Edit
 from medchatzh.records import Dialogue, Turn
 from medchatzh.report.data import hide
 from medchatzh.report.draws import MASK
 
-_PASSES = 4
-"""As many as `repair` makes at most: what one repair uncovers, a further pass mends."""
 _AROUND = 12
 _MAX_CHANGES = 4
 _EXCERPT_CHARS = 160
@@ -48,41 +44,24 @@ class _Watched:
 
 def judge(record: Dialogue, config: Config, boilerplate: frozenset[str]) -> Judgement:
     """Repair a record and ask every rule in force. The first with something seen names the reason."""
-    record, edits = _repaired(record, config, boilerplate)
+    edits: list[Edit] = []
+
+    def told(name: str, before: Sequence[Turn], after: Sequence[Turn]) -> None:
+        for number, (old, new) in enumerate(zip(before, after, strict=True)):
+            if old.content != new.content:
+                edits.append(Edit(name, number, change(private(old.content), private(new.content))))
+
+    record = mend(record, config, boilerplate, told)
     checks, spans = [], {}
     for rule in chosen(config.rules):
         watched = _Watched(config.thresholds(record.pool, record.source))
         settings = cast(PoolRules, watched)
-        seen = rule.find(Case(record, record.question, "\n".join(record.answers), settings, config.personal_kinds, boilerplate))
+        seen = rule.find(Case.of(record, settings, personal_kinds=config.personal_kinds, boilerplate=boilerplate))
         if isinstance(seen, Seen):
             spans[rule.name] = (seen.turn, seen.start, seen.end)
             seen = seen.detail
         checks.append(Check(rule.name, watched.seen, private(seen or "")))
     return Judgement(record, tuple(edits), tuple(checks), spans)
-
-
-def _repaired(record: Dialogue, config: Config, boilerplate: frozenset[str]) -> tuple[Dialogue, list[Edit]]:
-    edits: list[Edit] = []
-
-    def made(name: str, after: Dialogue) -> Dialogue:
-        for number, (old, new) in enumerate(zip(record.turns, after.turns, strict=True)):
-            if old.content != new.content:
-                edits.append(Edit(name, number, change(private(old.content), private(new.content))))
-        return after
-
-    for _ in range(_PASSES):
-        before = record
-        for name in REPAIRS:
-            if name in config.repairs:
-                record = made(name, repair(record, (name,)))
-        if record is before:
-            break
-    if config.trim_boilerplate and boilerplate:
-        turns = tuple(Turn(turn.role, trim(turn.content, boilerplate)) if turn.role == "assistant" else turn for turn in record.turns)
-        record = made("boilerplate", msgspec.structs.replace(record, turns=turns))
-    if config.personal_data == "mask" and "personal_data" in config.rules:
-        record = made("personal_data", mask_dialogue(record, config.personal_kinds))
-    return record, edits
 
 
 def private(text: str) -> str:

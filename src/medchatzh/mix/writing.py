@@ -62,4 +62,4 @@ def _lines(places: np.ndarray, files: tuple[Path, ...]) -> list[bytes]:
 
 
 def _reject(dialogue: Dialogue, reason: str) -> Reject:
-    return Reject(id=dialogue.id, source=dialogue.source, origin=dialogue.origin, category=dialogue.category, stage="mix", reason=reason)
+    return Reject.of(dialogue, "mix", reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medchatzh.curate.privacy import DEFAULT_KINDS
 from medchatzh.curate.rules.thresholds import PoolRules
@@ -33,6 +33,11 @@ class Case(NamedTuple):
     personal_kinds: tuple[str, ...] = DEFAULT_KINDS
     boilerplate: frozenset[str] = frozenset()
     """Normalised sentences that stand in the answers to many different questions (`medchatzh.curate.boilerplate`)."""
+
+    @classmethod
+    def of(cls, dialogue: Dialogue, settings: PoolRules, **more: Any) -> Case:
+        """A record under some thresholds. `more`: `personal_kinds`, `boilerplate`."""
+        return cls(dialogue, dialogue.question, "\n".join(dialogue.answers), settings, **more)
 
     @property
     def is_multi_turn(self) -> bool:
