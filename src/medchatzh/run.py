@@ -91,6 +91,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """`run` is given the files (ingest)."""
     optional_inputs: bool = False
     """Run alone, the stage makes do with the inputs it is given (evaluate, report)."""
+    hashes: dict[str, str] = {}
+    """Name → sha256 of the raw file."""
     fingerprint: str = ""
     resumable: bool = False
     """The stage goes on from what it finds in its scratch folder (training, generation)."""
@@ -107,6 +109,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 def step(seed: int, digests: Digests, **fields: Any) -> Step:
     """A `Step` with its fingerprint worked out."""
     made = Step(**fields)
+    hashes = {name: digests[path] for name, path in made.files.items()}
     stage_module = import_module(f"medchatzh.{made.module}")
     parts = {
         "stage": made.stage,
@@ -114,10 +117,10 @@ def step(seed: int, digests: Digests, **fields: Any) -> Step:
         "config": msgspec.to_builtins(made.config),
         "seed": seed,
         "inputs": {label: inner.fingerprint for label, inner in made.inputs.items()},
-        "files": {name: digests[path] for name, path in made.files.items()},
+        "files": hashes,
     }
     encoded = msgspec.json.encode(parts, order="deterministic")
-    return msgspec.structs.replace(made, fingerprint=hashlib.sha256(encoded).hexdigest()[:12])
+    return msgspec.structs.replace(made, hashes=hashes, fingerprint=hashlib.sha256(encoded).hexdigest()[:12])
 
 
 class Digests:
@@ -227,7 +230,7 @@ def _work(work: Step, paths: Mapping[str, Path], partial: Path, context: Context
         config=msgspec.to_builtins(work.config),
         seed=context.seed,
         inputs={label: path.name for label, path in paths.items()},
-        files=dict(zip(work.files, _hashes(work.files.values()), strict=True)),
+        files=work.hashes,
         versions=versions(getattr(module, "LIBRARIES", ())),
         num_in=result.num_in,
         num_out=result.num_out,

@@ -81,19 +81,15 @@ class Signs:
 class Features(NamedTuple):
     """[num_records] each; `turn_bits` and `owner` (its record) are by turn."""
 
-    num_turns: NDArray[np.int64]
     num_answers: NDArray[np.int64]
-    num_chars: NDArray[np.int64]
-    """Characters of all turns."""
     question_chars: NDArray[np.int64]
     """Characters of the first user turn."""
-    user_chars: NDArray[np.int64]
     answer_chars: NDArray[np.int64]
     """Characters of all assistant turns."""
     longest_answer: NDArray[np.int64]
     """Its characters without white space at the ends."""
     counts: dict[str, NDArray[np.int64]]
-    """Characters of a class (hanzi, letters, junk, substance) in a part (question: the first; user, answer, all): `hanzi_answer` …"""
+    """`hanzi_answer` …: what `_COUNTS` names."""
     make_traits: Callable[[], Traits]
     personal: Mask
     """Some turn can hold personal data."""
@@ -128,16 +124,17 @@ class Features(NamedTuple):
         return Features(**{name: whole[name] if name in whole else getattr(self, name)[rows] for name in self._fields})
 
 
-_CLASSES = ("hanzi", "letters", "junk", "substance", "space")
+_CLASSES = ("hanzi", "junk", "substance", "space")
+_COUNTS = (("hanzi", "question"), ("hanzi", "answer"), ("junk", "all"), ("substance", "answer"))
+"""(class, part): characters of a class in the first question, the answers, or all turns. A gate that needs another adds it here."""
 
 
 def class_table(junk: str, substance: str) -> NDArray[np.uint8]:
     """Code point → its classes, a bit each."""
     table = np.zeros(kernels.PLANES, np.uint8)
-    letters = [code for code in range(kernels.PLANES) if chr(code).isalpha()]
-    hanzi = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]  # hexagrams stand between, and are no letters
+    hanzi = [*range(0x3400, 0x4DC0), *range(0x4E00, 0xA000)]  # hexagrams stand between
     spaces = [code for code in range(kernels.PLANES) if chr(code).isspace()]
-    for number, codes in enumerate((hanzi, letters, sorted(map(ord, junk)), sorted(map(ord, substance)), spaces)):
+    for number, codes in enumerate((hanzi, sorted(map(ord, junk)), sorted(map(ord, substance)), spaces)):
         table[list(codes)] |= np.uint8(1 << number)
     return table
 
@@ -155,7 +152,7 @@ def features(batch: Batch, signs: Signs, classes: NDArray[np.uint8], personal_ki
     is_user, is_answer = batch.roles == USER, batch.roles == ASSISTANT
     first_user = np.full(num_records, num_turns)
     np.minimum.at(first_user, owner[is_user], np.flatnonzero(is_user))
-    parts = {"question": first_user[first_user < num_turns], "user": is_user, "answer": is_answer, "all": slice(None)}
+    parts = {"question": first_user[first_user < num_turns], "answer": is_answer, "all": slice(None)}
     longest = np.zeros(num_records, np.int64)
     np.maximum.at(longest, owner[is_answer], trimmed[is_answer])
     record_bits = np.zeros(num_records, np.uint64)
@@ -168,14 +165,11 @@ def features(batch: Batch, signs: Signs, classes: NDArray[np.uint8], personal_ki
         return np.bincount(owner[turns], minlength=num_records) > 0
 
     return Features(
-        num_turns=np.diff(batch.first_turn),
         num_answers=np.bincount(owner[is_answer], minlength=num_records),
-        num_chars=summed(lengths, "all"),
         question_chars=summed(lengths, "question"),
-        user_chars=summed(lengths, "user"),
         answer_chars=summed(lengths, "answer"),
         longest_answer=longest,
-        counts={f"{name}_{part}": summed(counts[:, number], part) for number, name in enumerate(_CLASSES[:-1]) for part in parts},
+        counts={f"{name}_{part}": summed(counts[:, _CLASSES.index(name)], part) for name, part in _COUNTS},
         make_traits=cache(lambda: traits(batch.codes, batch.starts, owner, is_answer, first_user)),
         personal=some(opened((batch.codes, batch.starts), personal_kinds)),
         placed=some(placed(batch.codes, batch.starts, repairs)),

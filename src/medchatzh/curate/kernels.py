@@ -54,7 +54,7 @@ def mixed(value: np.uint64) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign_starts, sign_bits, bits, counts, trimmed):
-    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 5] (characters of each class of `classes`; the last
+    """Fill bits [T] (uint64: which groups of signs stand in the text) and counts [T, 4] (characters of each class of `classes`; the last
     is white space) and trimmed [T] (characters without white space at the ends).
 
     Single characters are found by `marks`; longer signs, folded, by a table of their first two characters (`first`, `following`: chains).
@@ -70,9 +70,9 @@ def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign
             kinds = classes[code]
             seen |= marks[code]
             if kinds:
-                for kind in range(5):
+                for kind in range(4):
                     counts[text, kind] += (kinds >> kind) & 1
-            if not kinds & 16:
+            if not kinds & 8:
                 first_seen = min(first_seen, place)
                 last_seen = place
             folded = fold[code]
@@ -178,7 +178,7 @@ def jaccard(one, other):
     return common / union if union else 1.0
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True)
 def min_hashes(codes, begins, ends, xors, factors, bands):
     """Fill bands [B, R] with the band keys of R normalised texts `codes[begins[r]:ends[r]]`; xors, factors [H]: H hash functions of one."""
     num_hashes = xors.size
