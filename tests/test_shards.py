@@ -104,3 +104,18 @@ def test_byte_ranges_cut_at_line_ends_and_cover_the_file(tmp_path: Path) -> None
 def test_an_error_of_a_job_is_told_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         run([Job(n, tmp_path / "nowhere" / "log") for n in range(3)], tmp_path, workers=2)
+
+
+def name_parts(job: Job, folder: Path) -> Told:
+    made = job.log / str(job.number)
+    made.write_text("abcdef")
+    for name in ("a.txt", "b.txt"):
+        shards.Spans(made, [(0, 2), (4, 6)] if name == "a.txt" else [(2, 4)], is_spent=job.number > 0).write(folder / name)
+    return Told(num_in=1, text="")
+
+
+def test_named_parts_are_copied_in_order_and_what_is_spent_goes(tmp_path: Path) -> None:
+    shards.work(name_parts, jobs(tmp_path, 3), tmp_path, Context(), label="t", unit="records", kind=Told, merge=("a.txt", "b.txt"))
+    assert (tmp_path / "a.txt").read_text() == "abef" * 3
+    assert (tmp_path / "b.txt").read_text() == "cd" * 3
+    assert [(tmp_path / str(number)).exists() for number in range(3)] == [True, False, False]

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,15 +128,12 @@ def datatrove(corpus: Path, work: Path, workers: int) -> Run:
     return Run(usage, count_lines(out / "kept"), dropped)
 
 
-def data_juicer(corpus: Path, work: Path, workers: int, *more: str) -> Run:
+def data_juicer(corpus: Path, work: Path, workers: int, mode: str = "reasons") -> Run:
     out = work / "data_juicer"
     shutil.rmtree(out, ignore_errors=True)
-    command = [BENCH / "data-juicer/bin/python", HERE / "peer_data_juicer.py", work / "peers", out, str(workers), *more]
-    return Run(checked(work, command), count_lines(out), {})
-
-
-def data_juicer_tuned(corpus: Path, work: Path, workers: int) -> Run:
-    return data_juicer(corpus, work, workers, "tuned")
+    usage = checked(work, [BENCH / "data-juicer/bin/python", HERE / "peer_data_juicer.py", work / "peers", out, str(workers), mode])
+    traced = {path.stem.removeprefix("sample_trace-"): count_lines(path) for path in sorted(out.glob("work/**/trace/*.jsonl"))}
+    return Run(usage, count_lines(out), traced)
 
 
 SYSTEMS: dict[str, Callable[[Path, Path, int], Run]] = {
@@ -143,7 +141,7 @@ SYSTEMS: dict[str, Callable[[Path, Path, int], Run]] = {
     "ours_with_ingest": ours_with_ingest,
     "datatrove": datatrove,
     "data_juicer": data_juicer,
-    "data_juicer_tuned": data_juicer_tuned,
+    "data_juicer_tuned": partial(data_juicer, mode="tuned"),
 }
 
 
@@ -162,8 +160,12 @@ def checked(work: Path, command: Sequence[str | Path]) -> Usage:
 
 
 def count_lines(folder: Path) -> int:
-    """Lines of the files of records below a folder."""
-    paths = [path for path in folder.rglob("*.jsonl") if "work" not in path.relative_to(folder).parts and "stats" not in path.name]
+    """Lines of a file, or of the files of records below a folder."""
+    paths = (
+        [folder]
+        if folder.is_file()
+        else [path for path in folder.rglob("*.jsonl") if "work" not in path.relative_to(folder).parts and "stats" not in path.name]
+    )
     return sum(path.read_bytes().count(b"\n") for path in paths)
 
 

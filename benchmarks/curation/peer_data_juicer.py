@@ -1,8 +1,9 @@
-"""The same work in Data-Juicer, run by its own Python: `peer_data_juicer.py IN OUT WORKERS [tuned]`, IN/*.jsonl → OUT/kept.jsonl.
+"""The same work in Data-Juicer, run by its own Python: `peer_data_juicer.py IN OUT WORKERS MODE`, IN/*.jsonl → OUT/kept.jsonl.
 
-In its favour: the rules in one batched operator, no cache files, no tracer (it would write samples of what is dropped, not all), so that
-no reasons are written. Otherwise its defaults, with one deduplicator for exact and one for near duplicates. `tuned` is the fastest way
-found: turbo mode (off by default; no batches of one) and, as for datatrove, MinHash alone for both kinds of duplicates.
+MODE `reasons` is the same work as everybody's: its tracer writes what each operator drops (all of it, not a sample), so length and
+personal data are operators of their own. MODE `tuned` is the fastest way found, in which nothing tells what was dropped or why: no
+tracer, both rules in one operator, turbo mode (off by default; no batches of one), and, as for datatrove, MinHash alone for both kinds of
+duplicates. In its favour in both: batched rules, no cache files, what a mapper changes is not traced.
 """
 
 from __future__ import annotations
@@ -18,19 +19,42 @@ from data_juicer.utils.constant import Fields
 from peer_rules import NUM_BANDS, NUM_PERMUTATIONS, ROWS_A_BAND, SHINGLE_CHARS, harmonise, is_long_enough, personal_data
 
 
-@OPERATORS.register_module("medical_rules_filter")
-class MedicalRulesFilter(Filter):
-    """Length and personal data in one operator: cheaper than two here, as each costs a pass over the data set."""
+class Rules(Filter):
+    """A rule in batches."""
 
     _batched_op = True
 
+    def is_sound(self, text: str, start: int) -> bool:
+        """Whether a record is kept; its answer begins at `start`."""
+        raise NotImplementedError
+
     def compute_stats_batched(self, samples: dict[str, Any]) -> dict[str, Any]:
         for text, start, stats in zip(samples[self.text_key], samples["answer_start"], samples[Fields.stats], strict=True):
-            stats["is_sound"] = is_long_enough(text[start:]) and not personal_data(text)
+            stats[self._name] = self.is_sound(text, start)
         return samples
 
     def process_batched(self, samples: dict[str, Any]) -> Any:
-        return map(lambda stats: stats["is_sound"], samples[Fields.stats])
+        return map(lambda stats: stats[self._name], samples[Fields.stats])
+
+
+@OPERATORS.register_module("short_answer_filter")
+class ShortAnswerFilter(Rules):
+    def is_sound(self, text: str, start: int) -> bool:
+        return is_long_enough(text[start:])
+
+
+@OPERATORS.register_module("personal_data_filter")
+class PersonalDataFilter(Rules):
+    def is_sound(self, text: str, start: int) -> bool:
+        return not personal_data(text)
+
+
+@OPERATORS.register_module("both_rules_filter")
+class BothRulesFilter(Rules):
+    """Cheaper than two, as each costs a pass over the data set."""
+
+    def is_sound(self, text: str, start: int) -> bool:
+        return is_long_enough(text[start:]) and not personal_data(text)
 
 
 @OPERATORS.register_module("list_numbers_mapper")
@@ -44,8 +68,10 @@ class ListNumbersMapper(Mapper):
 
 
 def main() -> None:
-    source, out, workers, is_tuned = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["tuned"]
-    exact = "" if is_tuned else "  - document_deduplicator:\n      lowercase: true\n      ignore_non_character: true\n"
+    source, out, workers, mode = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    filters = ["short_answer_filter", "personal_data_filter"] if mode == "reasons" else ["both_rules_filter"]
+    batched = "".join(f"  - {name}:\n      batch_size: 1000\n" for name in (*filters, "list_numbers_mapper"))
+    exact = "" if mode == "tuned" else "  - document_deduplicator:\n      lowercase: true\n      ignore_non_character: true\n"
     out.mkdir(parents=True)
     recipe = out / "recipe.yaml"
     recipe.write_text(f"""
@@ -56,14 +82,12 @@ work_dir: {(out / "work").resolve()}
 ds_cache_dir: {(out / "cache").resolve()}
 np: {workers}
 use_cache: false
-turbo: {str(is_tuned).lower()}
-open_tracer: false
+turbo: {str(mode == "tuned").lower()}
+open_tracer: {str(mode == "reasons").lower()}
+op_list_to_trace: [{", ".join(filters)}, document_deduplicator, document_minhash_deduplicator]
+trace_num: 1000000000
 process:
-  - medical_rules_filter:
-      batch_size: 1000
-  - list_numbers_mapper:
-      batch_size: 1000
-{exact}  - document_minhash_deduplicator:
+{batched}{exact}  - document_minhash_deduplicator:
       tokenization: character
       window_size: {SHINGLE_CHARS}
       num_permutations: {NUM_PERMUTATIONS}

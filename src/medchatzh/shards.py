@@ -7,12 +7,14 @@ killed run goes on from it and makes again at most one shard a worker. Output fi
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import shutil
 import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -40,6 +42,8 @@ class Spans(msgspec.Struct, frozen=True):
     path: Path
     spans: list[tuple[int, int]]
     """(start, end), in the order in which they are wanted."""
+    is_spent: bool = False
+    """Nobody wants the file when this job's files are merged: it goes then, so that no more than it must lies on disk."""
 
     def write(self, path: Path) -> None:
         path.with_name(path.name + _SPANS).write_bytes(msgspec.json.encode(self, enc_hook=str))
@@ -124,37 +128,40 @@ class _Merger:
         """Append what can be appended by now."""
         while self._state.sizes and self._state.next < self._num_jobs and self._state.next in found:
             folder = shard(self._out, self._label, self._state.next)
+            spent: set[Path] = set()
             for name in self._state.sizes:
                 with (self._out / name).open("r+b") as file:
                     file.seek(0, os.SEEK_END)
-                    for path, start, end in _parts(folder / name):
-                        _append(path, start, end, file)
+                    if (named := _named(folder / name)) is not None:
+                        _append(named.path, named.spans, file)
+                        spent |= {named.path} if named.is_spent else set()
+                    elif (path := folder / name).exists():
+                        _append(path, [(0, path.stat().st_size)], file)
                     self._state.sizes[name] = os.lseek(file.fileno(), 0, os.SEEK_CUR)
             self._state.next += 1
             write_atomically(self._path, msgspec.json.encode(self._state))
-            for name in self._state.sizes:
-                (folder / name).unlink(missing_ok=True)
+            for path in (*spent, *(folder / name for name in self._state.sizes)):
+                path.unlink(missing_ok=True)
 
 
-def _parts(path: Path) -> Iterator[tuple[Path, int, int]]:
-    """(file, start, end) of what a job wrote under a name, or named in its place."""
-    if path.exists():
-        yield path, 0, path.stat().st_size
-    elif (named := path.with_name(path.name + _SPANS)).exists():
-        found = msgspec.json.decode(named.read_bytes(), type=Spans, dec_hook=lambda kind, value: kind(value))
-        yield from ((found.path, start, end) for start, end in found.spans)
+def _named(path: Path) -> Spans | None:
+    """What a job named in the place of a file."""
+    if not (named := path.with_name(path.name + _SPANS)).exists():
+        return None
+    return msgspec.json.decode(named.read_bytes(), type=Spans, dec_hook=lambda kind, value: kind(value))
 
 
-def _append(path: Path, start: int, end: int, file: BinaryIO) -> None:
-    """Append a part of a file to another, inside the kernel where it can."""
+def _append(path: Path, spans: Sequence[tuple[int, int]], file: BinaryIO) -> None:
+    """Append parts of a file to another, inside the kernel where it can."""
     with path.open("rb") as part:
-        if sys.platform == "linux":
-            while start < end and (count := os.sendfile(file.fileno(), part.fileno(), start, end - start)):
-                start += count
-        else:
-            part.seek(start)
-            file.write(part.read(end - start))
-            file.flush()
+        for start, end in spans:
+            if sys.platform == "linux":
+                while start < end and (count := os.sendfile(file.fileno(), part.fileno(), start, end - start)):
+                    start += count
+            else:
+                part.seek(start)
+                file.write(part.read(end - start))
+                file.flush()
 
 
 def _call(function: Callable[[J, Path], F], number: int, job: J, scratch: Path) -> tuple[int, F]:
@@ -162,7 +169,8 @@ def _call(function: Callable[[J, Path], F], number: int, job: J, scratch: Path) 
     folder = scratch / f"{number:06d}"
     aside = scratch / f"{number:06d}.{uuid.uuid4().hex[:8]}"
     aside.mkdir()
-    facts = function(job, aside)
+    with _no_collector():
+        facts = function(job, aside)
     write_atomically(aside / _FACTS, msgspec.json.encode(facts))
     try:
         aside.rename(folder)
@@ -171,6 +179,18 @@ def _call(function: Callable[[J, Path], F], number: int, job: J, scratch: Path) 
             raise
         shutil.rmtree(aside)  # another worker, cut off from a killed run, was faster; its bytes are the same
     return number, facts
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """A shard makes millions of objects, none of them in cycles: to look for cycles would take a tenth of the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _calls(function: Callable[[J, Path], F], waiting: Sequence[tuple[int, J]], scratch: Path, context: Context) -> Iterator[tuple[int, F]]:

@@ -61,6 +61,10 @@ def text(chance: random.Random, length: int) -> str:
         "_x_",
         "\U0002f800",
         "Ａ１",
+        "ㄱㅏ ㈀",
+        "𝚺 𝛢𝚺",
+        "⑴㎎㋿﷽½" * 40,
+        "か\uff9e ｶﾞ",
     ]
 )
 def test_normalised_texts_are_those_of_records(texts: list[str]) -> None:

@@ -120,7 +120,7 @@ class Benchmark:
                 side.bitmap, side.by_gram, side.by_shingle, side.num_grams, side.flat, hits,
             )  # fmt: skip
             if role == USER:
-                kernels.line_hits(batch.codes, batch.starts[turns], batch.starts[turns + 1], normal_table(), self._lines, hits)
+                kernels.line_hits(batch.codes, batch.starts[turns], batch.starts[turns + 1], *normal_table(), self._lines, hits)
             found[batch.owner[turns[hits]]] = True
         return found
 

@@ -193,8 +193,9 @@ class Cleaned(NamedTuple):
         }
         lengths[list(mended)] = list(map(len, mended.values()))
         cuts = np.flatnonzero((np.diff(rows, prepend=-2) != 1) | is_mended | np.roll(is_mended, 1)) if len(rows) else rows
+        view = memoryview(data)
         pieces = [
-            mended[first] if first in mended else data[batch.lines[rows[first]] : batch.lines[rows[last - 1] + 1]]
+            mended[first] if first in mended else view[batch.lines[rows[first]] : batch.lines[rows[last - 1] + 1]]
             for first, last in pairwise([*cuts.tolist(), len(rows)])
         ]
         return b"".join(pieces), np.concatenate(([0], np.cumsum(lengths)))

@@ -179,7 +179,7 @@ def _near(
 
 def _shared(values: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.uint32], NDArray[np.int64]]]:
     """(places, group numbers) of the values that occur more than once; nothing where there are none."""
-    order = np.argsort(values, kind="stable").astype(np.uint32)
+    order = np.argsort(values).astype(np.uint32)
     ordered = values[order]
     equal = ordered[1:] == ordered[:-1]
     shared = np.zeros(len(values), bool)

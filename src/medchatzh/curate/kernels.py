@@ -14,8 +14,9 @@ PLANES = 0x20000
 """Code points with table entries: the basic plane and the first supplementary one (emoji)."""
 EXTENSION_B = 0x2A6DF
 """Hanzi from `PLANES` up to here are letters that stand for themselves; what comes after is rare and for Python."""
-DROPPED, COMPLEX = 0, 0xFFFFFFFF
-"""Entries of the normalisation table: the character goes; only Python's `normalize` knows what becomes of it."""
+DROPPED, EXPANDED, COMPLEX = 0, 0x80000000, 0xFFFFFFFF
+"""Entries of the normalisation table: the character goes; several come for it (bits 24 to 30: how many, below: where they stand); only
+Python's `normalize` knows what becomes of it."""
 SHINGLE_CHARS = 5
 NUM_BANDS, ROWS = 12, 5
 """MinHash bands × rows. A pair of Jaccard similarity J is found with probability 1 - (1 - J^5)^12: .992 at J = .8, .999 at .85, and every
@@ -95,25 +96,30 @@ def scan(codes, starts, classes, marks, fold, first, following, sign_codes, sign
 
 
 @njit(cache=True, nogil=True)
-def normalized(codes, starts, wanted, table, out, out_starts, is_complex):
-    """Write the normalised code points of the wanted texts [T] into `out`; out_starts [T + 1]; is_complex [T]: texts for Python to do."""
+def normalized(codes, starts, wanted, table, expanded, out, out_starts, is_complex):
+    """Write the normalised code points of the wanted texts [T] into `out`; out_starts [T + 1]; is_complex [T]: texts for Python to do.
+
+    `out` has room for all of `codes` and some more; what expands beyond that is for Python too.
+    """
     filled = 0
     out_starts[0] = 0
     for text in range(starts.size - 1):
         for place in range(starts[text], starts[text + 1] if wanted[text] else starts[text]):
             code = codes[place]
-            if code >= PLANES:
-                if code > EXTENSION_B:
-                    is_complex[text] = True
-                out[filled] = code
-                filled += 1
-                continue
-            to = table[code]
-            if to == COMPLEX:
-                is_complex[text] = True
-            elif to != DROPPED:
+            to = table[code] if code < PLANES else code if code <= EXTENSION_B else COMPLEX
+            if to < EXPANDED:
                 out[filled] = to
-                filled += 1
+                filled += to != DROPPED  # no branch: punctuation comes too irregularly to be foreseen
+            elif to == COMPLEX:
+                is_complex[text] = True
+            else:
+                first, length = to & 0xFFFFFF, (to >> 24) & 0x7F
+                if filled + length + codes.size - place > out.size:
+                    is_complex[text] = True
+                    continue
+                for offset in range(length):
+                    out[filled] = expanded[first + offset]
+                    filled += 1
         out_starts[text + 1] = filled
 
 
@@ -321,7 +327,7 @@ def overlaps(
 
 
 @njit(cache=True, nogil=True)
-def line_hits(codes, begins, ends, table, bitmap, found):
+def line_hits(codes, begins, ends, table, expanded, bitmap, found):
     """Mark raw texts [T] one of whose lines is, normalised, in the bitmap of `line_hash`es, or is for Python to normalise."""
     mask = np.uint64(bitmap.size * 64 - 1)
     for text in range(begins.size):
@@ -341,6 +347,11 @@ def line_hits(codes, begins, ends, table, bitmap, found):
             if to == COMPLEX:
                 is_complex = True
                 length += 1
+            elif to >= EXPANDED:
+                first = to & 0xFFFFFF
+                for offset in range((to >> 24) & 0x7F):
+                    value = value * _BASE + np.uint64(expanded[first + offset])
+                    length += 1
             elif to != DROPPED:
                 value = value * _BASE + np.uint64(to)
                 length += 1

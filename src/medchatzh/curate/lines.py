@@ -62,8 +62,8 @@ def parse(data: bytes) -> Parsed | None:
     num_turns = _parse(array, *made)
     if num_turns < 0:
         return None
-    starts = made.starts[: num_turns + 1].copy()
-    return made._replace(codes=made.codes[: starts[-1]].copy(), starts=starts, roles=made.roles[:num_turns].copy())
+    starts = made.starts[: num_turns + 1]  # memory beyond was never touched, so it costs nothing
+    return made._replace(codes=made.codes[: starts[-1]], starts=starts, roles=made.roles[:num_turns])
 
 
 @njit(cache=True, nogil=True, inline="always")

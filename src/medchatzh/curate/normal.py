@@ -28,9 +28,9 @@ def normal_texts(texts: list[str]) -> Normal:
 
 def normalised(codes: NDArray[np.uint32], starts: NDArray[np.int64], wanted: NDArray[np.bool_]) -> Normal:
     """`records.normalize` of the texts `codes[starts[t]:starts[t + 1]]`; of those not wanted, nothing."""
-    made, made_starts = np.empty_like(codes), np.empty_like(starts)
+    made, made_starts = np.empty(len(codes) + len(codes) // 8 + 64, np.uint32), np.empty_like(starts)
     is_complex = np.zeros(len(wanted), bool)
-    kernels.normalized(codes, starts, wanted, normal_table(), made, made_starts, is_complex)
+    kernels.normalized(codes, starts, wanted, *normal_table(), made, made_starts, is_complex)
     if is_complex.any():
         pieces, done = [], 0
         lengths = np.diff(made_starts)
@@ -44,16 +44,28 @@ def normalised(codes: NDArray[np.uint32], starts: NDArray[np.int64], wanted: NDA
 
 
 @lru_cache(maxsize=1)
-def normal_table() -> NDArray[np.uint32]:
-    """Code point → what `records.normalize` makes of it where it stands alone: a code point, DROPPED, or COMPLEX."""
+def normal_table() -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """(code point → what `records.normalize` makes of it where it stands alone: a code point, DROPPED, COMPLEX, or EXPANDED with length
+    and place; the code points of the expanded: ⑴ is `1`, ㎎ is `mg`)."""
     characters = [chr(code) for code in range(kernels.PLANES)]
     # all at once, 20 times faster than one by one; a line feed between them joins with nothing, and goes where it stands for itself
-    made = re.sub(
-        r"[^\w\n]|_", "", unicodedata.normalize("NFKC", "\n".join("?" if one == "\n" else one for one in characters)).lower()
-    ).split("\n")
-    table = np.fromiter((ord(one) if len(one) == 1 else kernels.COMPLEX if one else kernels.DROPPED for one in made), np.uint32, len(made))
-    neighbours = [code for code, character in enumerate(characters) if unicodedata.combining(character)]
-    table[[*neighbours, ord("Σ"), *range(0x1100, 0x1200), *range(0xD800, 0xE000)]] = (
-        kernels.COMPLEX
-    )  # their meaning hangs on their neighbours
-    return table
+    composed = unicodedata.normalize("NFKC", "\n".join("?" if one == "\n" else one for one in characters))
+    made = re.sub(r"[^\w\n]|_", "", composed.lower()).split("\n")
+    table = np.zeros(len(made), np.uint32)
+    expanded: list[int] = []
+    for code, one in enumerate(made):
+        if len(one) == 1:
+            table[code] = ord(one)
+        elif one:
+            table[code] = kernels.EXPANDED | len(one) << 24 | len(expanded)
+            expanded += map(ord, one)
+    # what hangs on neighbours: what composes with the character before it, the letters of Hangul, and the last Σ of a word
+    pairs = [found.split() for found in map(unicodedata.decomposition, characters) if found and found[0] != "<"]
+    seconds = {chr(int(pair[1], 16)) for pair in pairs if len(pair) == 2}
+    for code, one in enumerate(composed.split("\n")):
+        if one[:1] in seconds or unicodedata.combining(one[:1] or "a") or unicodedata.combining(characters[code]) or _BOUND.search(one):
+            table[code] = kernels.COMPLEX
+    return table, np.array(expanded, np.uint32)
+
+
+_BOUND = re.compile("[\u1100-\u11ffΣ\ud800-\udfff]")

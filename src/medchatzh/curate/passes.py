@@ -27,7 +27,7 @@ from medchatzh.records import Dialogue, Question, read, write
 from medchatzh.run import SCRATCH, Context, read_manifest, write_atomically
 from medchatzh.shards import Facts, Spans, byte_ranges, shard, work
 
-SHARD_BYTES = 24 << 20
+SHARD_BYTES = 7 << 20
 """About 20,000 records: large enough that a shard's fixed cost is nothing, small enough for 400 MB of memory a worker."""
 SURVEY_SHARDS = 8
 """Shards surveyed for recurring sentences, evenly spaced: some 160,000 records tell what recurs."""
@@ -298,7 +298,7 @@ def _write(job: Writing, folder: Path) -> Tally:
     for number, pool in enumerate(_POOL_NAMES):
         edges = np.diff(np.concatenate(([False], pools == number, [False])).astype(np.int8))
         spans = zip(starts[np.flatnonzero(edges == 1)].tolist(), starts[np.flatnonzero(edges == -1)].tolist(), strict=True)
-        Spans(job.folder / _KEPT, list(spans)).write(folder / f"{pool}.jsonl")
+        Spans(job.folder / _KEPT, list(spans), is_spent=True).write(folder / f"{pool}.jsonl")
     records = _picked(job.folder, [drop.place for drop in drops])
     repeated = rejects([(record, drop.reason, drop.detail) for record, drop in zip(records, drops, strict=True)], job.personal_kinds)
     (folder / _REJECTS).write_bytes((job.folder / _REJECTS).read_bytes() + _encoder.encode_lines(repeated))
