@@ -1,4 +1,4 @@
-"""Writes docs/cli.md and docs/recipe.md from the code, or with --check fails where they no longer agree with it."""
+"""Writes docs/cli.md, docs/recipe.md and docs/claims.md from the code, or with --check fails where they no longer agree with it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import msgspec
 
 os.environ["COLUMNS"] = "100"  # argparse wraps help to the terminal
 
+from medchatzh.claims import claims
 from medchatzh.cli import COMMANDS, parser
 from medchatzh.pipeline import Recipe
 from medchatzh.recipe import Settings
@@ -94,7 +95,8 @@ def docstrings(kind: type) -> dict[str, str]:
 
 def main() -> int:
     stale = []
-    for name, text in {"cli.md": commands(), "recipe.md": settings()}.items():
+    sample = Path("src/medchatzh/samples/benchmark/medQA.test.txt")  # printed as it is given: run from the root of the repository
+    for name, text in {"cli.md": commands(), "recipe.md": settings(), "claims.md": MADE + claims(sample)}.items():
         path = HERE / name
         if "--check" not in sys.argv:
             path.write_text(text, "utf-8")

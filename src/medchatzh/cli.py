@@ -25,7 +25,9 @@ COMMANDS = {
     "evaluate": "metrics, floors and intervals: 评测",
     "report": "one HTML file and Markdown: 报告",
     "chat": "chat with the trained model in the terminal: 对话",
+    "judge": "pairwise verdicts of a language model, optional: 大模型评审",
     "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
+    "claims": "check the paper's statements: 核查论文陈述",
 }
 
 
@@ -51,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
     for name, help_text in COMMANDS.items():
         if name == "explain":
             _add_explain(commands.add_parser(name, help=help_text, description=help_text))
+            continue
+        if name == "claims":
+            _add_claims(commands.add_parser(name, help=help_text, description=help_text))
             continue
         command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
         command.add_argument(
@@ -83,6 +88,12 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
 
 
+def _add_claims(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--benchmark", type=Path, metavar="PATH", help="a benchmark to measure on: file, folder of files, questions.jsonl")
+    command.add_argument("--run", type=Path, metavar="DIR", help="a finished run to measure on, such as runs/quickstart")
+    command.add_argument("--json", action="store_true", help="for machines")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point. Exit status: 0 done, 1 an error told in one line, 130 interrupted (run the same command to go on)."""
     options = parser().parse_args(arguments)
@@ -101,6 +112,11 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _chat(options)
     if options.command == "explain":
         return _explain(options)
+    if options.command == "claims":
+        from medchatzh.claims import claims
+
+        print(claims(options.benchmark, options.run, as_json=options.json), end="")
+        return 0
     from medchatzh.pipeline import Plan
     from medchatzh.run import Context
 

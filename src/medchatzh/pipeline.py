@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from medchatzh import books, chat, curate, evaluate, generate, ingest, mix, report, score, tokenizer
+from medchatzh import books, chat, curate, evaluate, generate, ingest, judge, mix, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
@@ -62,6 +62,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     sft: sft.Config = sft.Config()
     generate: generate.Config = generate.Config()
     evaluate: evaluate.Config = evaluate.Config()
+    judge: judge.Config = judge.Config()
     report: report.Config = report.Config()
     chat: chat.Config = chat.Config()
     arms: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -114,6 +115,8 @@ class Plan:
         self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | predictions, resumable=True)
         judged = {"judge": "score@judge"} | predictions
         self._add("evaluate", "evaluate", self.recipe.evaluate, seen | judged, optional_inputs=True)
+        if self.recipe.judge.endpoint.base_url:
+            self._add("judge", "judge", self.recipe.judge, seen | predictions, resumable=True, optional_inputs=True)
         before_sft = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix")
         shown = (*before_sft, "sft", *(f"sft@{arm}" for arm in self.arms))
         told = {label: label for label in shown} | {"evaluate": "evaluate"} | judged
@@ -186,6 +189,8 @@ class Plan:
         for name in (f"{stage}@{arm}",) if arm else (stage, f"{stage}@{self.recipe.run.main}"):
             if name in self.steps:
                 return self.steps[name]
+        if stage == "judge" and not arm:
+            raise ValueError("judge: no language model to ask; set judge.endpoint.base_url and judge.endpoint.model")
         known = [name.partition("@")[2] for name in self.steps if name.startswith(f"{stage}@")]
         raise ValueError(f"{stage} has no arm or system {arm!r}; known: {', '.join(known) or 'none'}")
 

@@ -91,15 +91,39 @@ class Question(Record, frozen=True, kw_only=True):
     question: str
     references: tuple[str, ...]
     distractors: tuple[str, ...] = ()
+    history: tuple[Turn, ...] = ()
+    """The turns before the question, where the benchmark has several."""
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """The conversation that is to be answered."""
+        return (*self.history, Turn("user", self.question))
+
+    @property
+    def opening(self) -> str:
+        """The first user text: it tells the item from others, where a last one may be `好的，谢谢医生`."""
+        return next(turn.content for turn in self.turns if turn.role == "user")
+
+    def without(self, reference: int | None) -> Question:
+        """The same question without one of its references."""
+        if reference is None:
+            return self
+        kept = self.references[:reference] + self.references[reference + 1 :]
+        return msgspec.structs.replace(self, references=kept)
 
 
 class Prediction(Record, frozen=True, kw_only=True):
-    """One system's answer to a benchmark question. `finish` is `stop`, `length`, or `prompt_too_long` (empty answer)."""
+    """One system's answer to a benchmark question.
+
+    `finish` is `stop`, `length`, `prompt_too_long` (empty answer), or `empty` (a file of predictions has none).
+    """
 
     system: str
     question: str
     answer: str
     finish: str = "stop"
+    reference: int | None = None
+    """The answer is the question's own reference of this number, and must not be scored against it (`Question.without`)."""
 
 
 class Score(Record, frozen=True, kw_only=True):

@@ -59,6 +59,7 @@ def questions() -> list[Question]:
             category=category,
             question=f"{category}问题{number}？{HOSTILE}",
             references=(f"真实答案{number}",),
+            distractors=(f"别题的答案{number}。{HOSTILE}", f"再一个别题的答案{number}"),
         )
         for category, size in CATEGORIES.items()
         for number in range(size)
@@ -195,9 +196,9 @@ def evaluated(folder: Path, found: Summary, asked: Sequence[Question]) -> Path:
     write(
         folder / "scores.jsonl",
         (
-            Score(id=question.id, system=system, metric=metric, value=value)
-            for system in found.systems
-            for question in asked
+            Score(id=question.id, system=system, metric=metric, value=value + (place * 7 + number * 11) % 13)
+            for number, system in enumerate(found.systems)
+            for place, question in enumerate(asked)
             for metric, value in metrics.items()
         ),
     )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medchatzh.report.charts import Bars, Effect, Estimate, Forest, Group, Histogram, Line, Lines, draw
+from medchatzh.report.charts import Bars, Curve, Effect, Estimate, Forest, Group, Histogram, Line, Lines, Profile, Slope, Slopes, draw
 from medchatzh.report.flow import Band, Flow
 from medchatzh.report.svg import Series, text_width, ticks
 
@@ -127,9 +127,43 @@ def test_histogram_bars_stand_on_the_axis_and_are_as_tall_as_their_counts():
     assert before[0].find(NAMESPACE + "title").text == "0–9: 100 → 50"
 
 
+def test_a_profile_has_its_whiskers_where_its_intervals_are_and_gaps_where_nothing_is():
+    curve = Curve("a", "s1", (Estimate(1.0, 0.0, 2.0), None, Estimate(3.0, 3.0, 3.0)))
+    svg = parse(Profile("t", "x", "y", ("0–9", "10–19", "20–29"), (curve, Curve("b", "s2", (None,) * 3))))
+    first, last = marks(svg, "circle", "dot")
+    (whisker,) = marks(svg, "line", "interval")
+    y = [float(whisker.get(end)) for end in ("y1", "y2")]
+    assert float(whisker.get("x1")) == float(whisker.get("x2")) == pytest.approx(float(first.get("cx")), abs=0.05)
+    assert sum(y) / 2 == pytest.approx(float(first.get("cy")), abs=0.1), "the whisker is about its value"
+    assert float(first.get("cy")) - float(last.get("cy")) == pytest.approx(y[0] - y[1], abs=0.1), "2 units up, as the whisker is long"
+    labels = {text.text: float(text.get("x")) for text in svg.iter(NAMESPACE + "text")}
+    assert abs(float(last.get("cx")) - labels["20–29"]) < 10 < labels["20–29"] - labels["10–19"]
+
+
+def test_slopes_put_the_best_on_top_and_cross_where_order_changes():
+    up, down = Slope("up", "s1", (2, 1), ("1.00", "9.00")), Slope("down", "s2", (1, 2), ("2.00", "8.00"))
+    svg = parse(Slopes("t", ("strict", "medchatzh"), (up, down)))
+    (y0, y1), (z0, z1) = ([float(point.split(",")[1]) for point in line.get("points").split()] for line in marks(svg, "polyline", "line"))
+    assert y0 == z1 > y1 == z0
+    words = [found.text for found in svg.iter(NAMESPACE + "text")]
+    assert "2. up\u20031.00" in words and "9.00\u20031. up" in words
+
+
+def test_equal_ranks_do_not_lie_on_each_other():
+    svg = parse(Slopes("t", ("a", "b"), tuple(Slope(name, "s1", (1, 1), ("1", "1")) for name in "xy")))
+    assert len({(dot.get("cx"), dot.get("cy")) for dot in marks(svg, "circle", "dot")}) == 4
+
+
+def test_a_system_without_a_rank_has_no_mark():
+    svg = parse(Slopes("t", ("a", "b", "c"), (Slope("x", "s1", (1, None, 1), ("1", "", "2")),)))
+    assert len(marks(svg, "circle", "dot")) == 2
+
+
 @pytest.mark.parametrize(
     "chart",
     [
+        Profile("empty", "x", "y", (), ()),
+        Slopes("empty", ("a", "b"), ()),
         Bars("empty", (), ()),
         Forest("empty", ()),
         Lines("empty", "x", "y", ()),

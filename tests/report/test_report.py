@@ -2,6 +2,7 @@ import hashlib
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,14 +18,13 @@ from hypothesis import strategies as st
 from medchatzh import report
 from medchatzh.metrics.summary import JUDGE, Summary
 from medchatzh.metrics.summary import load as load_summary
-from medchatzh.records import Dialogue, Prediction, Reject, Turn, read, write
+from medchatzh.records import Dialogue, Prediction, Reject, Score, Turn, read, write
 from medchatzh.report import markdown
 from medchatzh.report.charts import Histogram, Lines
 from medchatzh.report.data import Inputs, hide, quote
 from medchatzh.report.draws import Draw
 from medchatzh.report.flow import Flow
 from medchatzh.report.quotes import differences, marked, transcript
-from medchatzh.report.samples import draw
 from medchatzh.report.training import smooth, thin
 from medchatzh.report.view import Figure, Points, Quotes, Report, Row, Sample, Section, Table, Text
 from medchatzh.run import Context
@@ -106,20 +106,23 @@ def test_page_is_well_formed_self_contained_and_accessible(finished_run, tmp_pat
     balance.feed(page)
     assert balance.open == []
     tags = [tag for tag, _ in balance.seen]
-    assert "script" not in tags and "link" not in tags and "img" not in tags
+    scripts = [at for tag, at in balance.seen if tag == "script"]
+    assert scripts == [{"type": "application/json", "class": "browser-data"}, {}] and "link" not in tags and "img" not in tags
     assert not any(
         name in ("src", "onclick") or (name == "href" and not value.startswith("#")) for _, at in balance.seen for name, value in at.items()
     )
     assert "@import" not in page and "url(" not in page
     assert page.count("<svg") == page.count('role="img"') == tags.count("svg") > 5
     identifiers = [at["id"] for _, at in balance.seen if "id" in at]
-    assert len(identifiers) == len(set(identifiers)) == 10
+    assert len(identifiers) == len(set(identifiers)) == 13
     assert {at["href"][1:] for tag, at in balance.seen if tag == "a"} == set(identifiers)
 
 
 def test_hostile_text_is_shown_and_not_obeyed(finished_run, tmp_path):
     written = run(finished_run, tmp_path / "out")
-    assert "<script" not in written[".html"]
+    assert written[".html"].count("<script") == 2, "the questions as data, and the page's own"
+    data = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', written[".html"], re.DOTALL)[1])
+    assert "<script>alert('x')</script>" in data["items"][0]["question"]
     assert "{{7*7}}" in html.unescape(written[".html"])
     assert "测试 &lt;报告&gt;" in written[".html"]
     assert "<script" not in re.sub(r"\\<", "", written[".md"])
@@ -191,19 +194,66 @@ def test_table_1_never_ranks_copied_rows(finished_run):
     assert row(strict, "MedChatZH 7B").cells[2].text == "56.31"
     best = [cell.best for cell in (found.cells[2] for found in strict.rows)]
     assert best == [False, False, False, True, False, *[False] * 5], "the floor has the best BLEU-1, and the mark"
-    assert any(note.zh == "BLEU|refs:strict|v:test" for note in strict.notes)
-    assert not any("medchatzh" in note.zh for note in strict.notes), "each table has its own signature"
+    assert strict.signatures[0] == "BLEU|refs:strict|v:test"
+    assert not any("medchatzh" in line for line in strict.signatures), "each table has its own signature"
 
 
-def test_nothing_is_best_where_systems_answered_different_numbers_of_questions(finished_run):
+def test_every_table_and_figure_of_scores_is_signed(finished_run):
+    made = build(finished_run)
+    unsigned = {"答案的样子", "答案有多长", "答案与参考的字数"}
+    for key in ("findings", "table1", "protocols", "figure1", "figure2", "lengths"):
+        shown = [block for block in section(made, key).blocks if isinstance(block, Table | Figure)]
+        assert shown
+        assert {block.caption.zh for block in shown if not block.signatures} <= unsigned
+        for block in shown:
+            if isinstance(block, Table):
+                assert all(markdown.escape(line) in markdown.render(made) for line in block.signatures)
+
+
+def test_rows_over_other_numbers_of_questions_stand_apart_and_are_not_ranked(finished_run):
     def shrink(found: Summary) -> Summary:
         means = tuple(msgspec.structs.replace(mean, n=50) if mean.system == "random" else mean for mean in found.means)
         return msgspec.structs.replace(found, means=means)
 
     rewrite(finished_run["evaluate"], shrink)
     strict = tables(build(finished_run), "table1")[0]
-    assert not any(cell.best for found in strict.rows for cell in found.cells)
-    assert row(strict, "random").cells[1].text == "50"
+    assert [group[0].cells[0].text for group in strict.groups()] == [
+        "medchatzh",
+        "random（随机答案）",
+        "GPT-3.5-turbo",
+    ]
+    assert not any(cell.best for cell in row(strict, "random").cells) and row(strict, "random").cells[1].text == "50"
+    assert row(strict, "canned").cells[2].best
+    assert "random" in next(table for table in tables(build(finished_run), "protocols")).notes[-1].zh
+
+
+def test_a_human_has_other_references_and_is_never_ranked_with_models(finished_run, tmp_path):
+    folder = tmp_path / "human"
+    folder.mkdir()
+    shutil.copy(finished_run["generate@canned"] / "predictions.jsonl", folder)
+    manifest = json.loads((finished_run["generate@canned"] / "manifest.json").read_text("utf-8"))
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"config": {"system": "doctor", "kind": "human"}}), "utf-8")
+
+    def joined(found: Summary) -> Summary:
+        means = tuple(msgspec.structs.replace(mean, system="doctor", mean=99.0) for mean in found.means if mean.system == "canned")
+        return msgspec.structs.replace(found, systems=(*found.systems, "doctor"), means=(*found.means, *means))
+
+    rewrite(finished_run["evaluate"], joined)
+    made = build(finished_run | {"generate@doctor": folder})
+    strict = tables(made, "table1")[0]
+    doctor = row(strict, "doctor（真人答案")
+    assert doctor.kind == "" and doctor.cells[2].value == 99.0
+    assert not any(cell.best for cell in doctor.cells) and row(strict, "canned").cells[2].best
+    assert [found.cells[0].text for found in strict.groups()[1]] == [doctor.cells[0].text]
+    assert not any("doctor" in found.cells[0].text for found in tables(made, "protocols")[0].rows)
+
+
+def test_force_ranks_across_signatures_and_says_so(finished_run):
+    made = build(finished_run, force=True)
+    assert "‡ 强制排名" in words(made, "table1") and "‡" not in words(build(finished_run), "table1")
+    strict = tables(made, "table1")[0]
+    assert row(strict, "MedChatZH 7B").cells[2].best and not row(strict, "canned").cells[2].best
+    assert len(strict.groups()) == 1 and strict.caption.zh.endswith("‡")
 
 
 @pytest.mark.parametrize(
@@ -236,7 +286,19 @@ def test_without_a_judge_figure_1_falls_back_to_rouge(finished_run):
     rewrite(finished_run["evaluate"], unjudged)
     made = build(finished_run)
     assert "缺少输入 judge" in words(made, "figure1")
-    assert "ROUGE-L" in tables(made, "figure1")[0].caption.zh
+    (table,) = tables(made, "figure1")
+    assert "ROUGE-L" in table.caption.zh
+
+
+def test_figure_1_shows_the_reward_and_a_text_metric_of_one_protocol(finished_run):
+    def doubled(found: Summary) -> Summary:
+        five = tuple(msgspec.structs.replace(entry, protocol="medchatzh", mean=99.0) for entry in found.by_category)
+        return msgspec.structs.replace(found, by_category=(*found.by_category, *five))
+
+    rewrite(finished_run["evaluate"], doubled)
+    reward, rouge = (block for block in section(build(finished_run), "figure1").blocks if isinstance(block, Figure))
+    assert reward.signatures == ("reward|refs:judge|v:test",) and rouge.signatures == ("ROUGE|refs:strict|v:test",)
+    assert len(rouge.chart.groups) == 5 and all(bar.value < 99 for group in rouge.chart.groups for bar in group.bars)
 
 
 def test_figure_2_shows_arms_alone(finished_run):
@@ -476,8 +538,19 @@ def test_samples_spread_over_categories_with_scores(finished_run):
     assert len(made) == 7
     assert {sample.category for sample in made} == {"内科", "外科", "妇产科", "儿科", "其他"}
     assert made[0].replies[0].system == "medchatzh"
-    assert made[0].replies[0].figures == {"BLEU-1": 21.5, "ROUGE-L": 14.25, "reward": 0.5}
-    assert made[0].references[0].startswith("真实答案")
+    kept = {
+        (score.id, score.metric): score.value
+        for score in read(finished_run["evaluate"] / "scores.jsonl", Score)
+        if score.system == "medchatzh"
+    }
+    for sample in made:
+        expected = {
+            "BLEU-1": kept[sample.id, "strict/BLEU-1"],
+            "ROUGE-L": kept[sample.id, "strict/ROUGE-L"],
+            "reward": kept[sample.id, "reward"],
+        }
+        assert sample.replies[0].figures == expected
+    assert made[0].references[0].startswith("真实答案") and made[0].sampled[0].startswith("别题的答案")
 
 
 def test_a_system_without_predictions_is_named(finished_run):
@@ -486,7 +559,10 @@ def test_a_system_without_predictions_is_named(finished_run):
 
 def test_main_without_predictions_is_said(finished_run):
     (finished_run["generate@medchatzh"] / "predictions.jsonl").write_bytes(b"")
-    assert "主模型 medchatzh 没有答案" in words(build(finished_run), "samples")
+    made = build(finished_run)
+    assert "没有任何答案的系统：medchatzh、silent" in words(made, "samples")
+    sample = next(block for block in section(made, "samples").blocks if isinstance(block, Sample))
+    assert "before_sft（微调前）" in [reply.system for reply in sample.replies]
 
 
 @pytest.mark.parametrize(
@@ -555,6 +631,18 @@ def test_config_refuses_negative_numbers():
         report.Config(num_samples=-1)
 
 
+def test_each_stage_has_its_command(finished_run):
+    made = build(finished_run, command="medchatzh run r.toml --set run.seed=3")
+    table = tables(made, "reproduce")[0]
+    found = {cells[0].text: cells[-1].text for cells in (found.cells for found in table.rows)}
+    assert found["evaluate"] == "medchatzh evaluate r.toml --set run.seed=3"
+    assert found["sft@no_medical"] == "medchatzh sft r.toml --set run.seed=3 --arm no_medical"
+    assert found["judge"] == "medchatzh score r.toml --set run.seed=3 --arm judge"
+    assert {
+        cells.text for cells in (found.cells[-1] for found in tables(build(finished_run, command="make demo"), "reproduce")[0].rows)
+    } == {"—"}
+
+
 def test_import_is_light():
     code = "import sys; import medchatzh.report; print([name for name in ('jinja2', 'numpy', 'nltk', 'torch') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
@@ -594,15 +682,6 @@ def test_escaped_markdown_has_no_live_bar_or_tag(text):
     escaped = markdown.escape(text)
     assert not re.search(r"(?<!\\)(?:\\\\)*[|<*`]", escaped)
     assert "\n" not in escaped
-
-
-@given(st.dictionaries(st.text(min_size=1, max_size=4), st.sampled_from("abcd")), st.integers(0, 20), st.integers(0, 3))
-def test_draw_spreads_and_repeats(questions, how_many, seed):
-    chosen = draw(questions.items(), how_many, seed)
-    assert chosen == draw(reversed(list(questions.items())), how_many, seed), "the order of the file does not matter"
-    assert len(chosen) == len(set(chosen)) == min(how_many, len(questions))
-    if how_many >= len(set(questions.values())):
-        assert {questions[key] for key in chosen} == set(questions.values())
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))

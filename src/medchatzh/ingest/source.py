@@ -13,7 +13,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Pool
 
 TABLES = ("csv", "tsv", "json", "jsonl", "parquet", "xlsx")
-COLUMNS = ("question", "answer", "category", "system")
+COLUMNS = ("question", "answer", "category", "system", "id")
 
 
 class Source(Settings, frozen=True, kw_only=True):
@@ -38,8 +38,11 @@ class Source(Settings, frozen=True, kw_only=True):
     limit: int = 0
     """Stop after so many kept records; 0 for all."""
     columns: dict[str, str] = msgspec.field(default_factory=dict)
-    """For auto and csv, tsv, json, jsonl, parquet, xlsx: question, answer, category or system → the column (key) that holds it. Without it
-    a table's columns tell its form as the keys of a JSON record do."""
+    """For auto and csv, tsv, json, jsonl, parquet, xlsx: question, answer, category, system or (of a benchmark) id → the column (key) that
+    holds it. Without it a table's columns tell its form as the keys of a JSON record do."""
+    benchmark: bool = False
+    """Its dialogues are questions to evaluate on, whatever their format: the last answer (or list of answers) is the reference, the turns
+    before the last question are its history. They are never trained on. The formats webmedqa and cmedqa2_test are benchmarks anyway."""
 
     def __post_init__(self) -> None:
         from medchatzh.ingest.formats import ALIASES, FORMATS

@@ -21,8 +21,10 @@ from medchatzh.ingest.encoding import Unreadable
 from medchatzh.ingest.files import CORRUPT, Part, is_of_machine, parts
 from medchatzh.ingest.formats import format_of
 from medchatzh.ingest.formats.registry import Piece, reject
+from medchatzh.ingest.questions import question_of
 from medchatzh.ingest.rows import is_lines
 from medchatzh.ingest.source import Source
+from medchatzh.ingest.turns import Unusable
 from medchatzh.records import Dialogue, Document, Preference, Question, Record, Reject
 from medchatzh.shards import Facts, byte_ranges
 
@@ -87,10 +89,10 @@ class Tally(Facts, kw_only=True):
 def cut(source: Source, files: Mapping[str, Path]) -> list[Unit]:
     """The units of a source, in file order; they depend on nothing but its files.
 
-    A source with a limit, or in a format that merges over files, is one unit.
+    A source with a limit, a benchmark, or one in a format that merges over files, is one unit.
     """
     probes = {name: _probe(name, path, source) for name, path in files.items()}
-    if source.limit or any(merges for merges, _ in probes.values()):
+    if source.limit or source.benchmark or any(merges for merges, _ in probes.values()):
         return [Unit(source=source, files=dict(files))]
     found: list[Unit] = []
     waiting: dict[str, Path] = {}
@@ -162,20 +164,29 @@ def read_source(source: Source, files: Mapping[str, Path], tally: Tally, span: S
     """The records and rejects of files of a source, in file order, with id, source, origin, category and pool filled in."""
     pool: Any = sys.intern(source.pool)  # msgspec leaves a default out by identity, which a pickled or decoded text has not
     for file, part, line, record in _found(source, files, tally, span):
+        if source.benchmark and not isinstance(record, (Question, Reject)):  # of a format that is not made of JSON or table rows
+            record = _asked(record)
         kept = not isinstance(record, Reject)
         tally.num_in += 1
         tally.num_kept += kept
         counts = tally.files[file]
         counts[0] += 1
         counts[1] += kept
-        assert bool(record.id) == isinstance(record, Question), "a question brings its own id, all others take their row's"
-        changes = {"id": f"{source.name}:{record.id or tally.num_in}", "source": source.name, "origin": f"{part}:{line}"}
+        own_id = record.id if isinstance(record, Question) else ""
+        changes = {"id": f"{source.name}:{own_id or tally.num_in}", "source": source.name, "origin": f"{part}:{line}"}
         changes["category"] = record.category or source.category
         if isinstance(record, Dialogue):
             changes["pool"] = pool
         yield msgspec.structs.replace(record, **changes)
         if source.limit and tally.num_kept >= source.limit:
             return
+
+
+def _asked(record: Record) -> Record:
+    try:
+        return question_of(record)
+    except Unusable as error:
+        return reject(error.reason, error.detail)
 
 
 def _found(source: Source, files: Mapping[str, Path], tally: Tally, span: Span | None) -> Iterator[tuple[str, str, int, Record]]:

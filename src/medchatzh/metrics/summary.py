@@ -14,7 +14,7 @@ JUDGE = "judge"
 
 
 class Mean(msgspec.Struct, frozen=True, kw_only=True):
-    """A system's mean over its `n` scored questions, with the bootstrap interval."""
+    """A system's mean over its `n` scored questions, with its interval (`metrics.statistics`)."""
 
     system: str
     protocol: str
@@ -33,7 +33,7 @@ class CategoryMean(Mean, frozen=True, kw_only=True):
 
 
 class PairedDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """main − other over the `n` questions that both answered. `verdict` is about the main system."""
+    """main − other over the `n` questions that both answered. `verdict` is about the main system, and follows `p_holm` and the interval."""
 
     main: str
     other: str
@@ -43,8 +43,18 @@ class PairedDifference(msgspec.Struct, frozen=True, kw_only=True):
     low: float
     high: float
     p_value: float
+    """Of this comparison alone, by approximate randomisation. Never 0: 1 in 10,001 is the smallest, less in a table of over 100 rows."""
+    p_holm: float = 1.0
+    """Corrected for all comparisons of its table (Holm 1979): what to read among many. 1, which shows nothing, where nobody did so."""
     n: int
     verdict: Verdict
+
+
+class CategoryDifference(PairedDifference, frozen=True, kw_only=True):
+    """The same within one category of question. `small` as in `CategoryMean`."""
+
+    category: str
+    small: bool
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,11 +106,15 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float
     min_category_size: int
     categories: dict[str, int]
-    """Category → scorable questions, largest first. `all` where the benchmark has no categories."""
+    """Category → scorable questions, largest first. `all` where the benchmark has none; those under `min_category_size` as one, last."""
+    merged: dict[str, int] = {}
+    """The categories in that last one."""
     means: tuple[Mean, ...]
     by_category: tuple[CategoryMean, ...]
     """Under the first protocol (`strict` where it is used), and the reward. Largest category first, then by system."""
     differences: tuple[PairedDifference, ...]
+    category_differences: tuple[CategoryDifference, ...] = ()
+    """Under the protocols of `by_category`. By other system, then category."""
     answers: tuple[Answers, ...]
     published: tuple[PublishedRow, ...]
     """The paper's table 1. Its protocol is unknown: show, do not rank."""

@@ -17,7 +17,7 @@ from medchatzh.run import Context, Result
 if TYPE_CHECKING:
     from medchatzh.report.view import Report
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("jinja2",)
 
 
@@ -32,33 +32,43 @@ class Config(Settings, frozen=True, kw_only=True):
     """The command that makes this run again."""
     num_samples: int = 12
     """Benchmark questions shown with all answers, spread over the categories."""
+    num_items: int = 300
+    """Benchmark questions in the item browser; where there are more, a sample spread over the categories. They never take more than
+    3.5 MB of the page: long answers make them fewer."""
     num_rejects: int = 20
     """Rejected records shown for each reason, and masked values for each kind of personal data."""
+    force: bool = False
+    """Mark the best of all rows of table 1, though their signatures or questions differ, the paper's rows among them. The report
+    then says so beside every such table."""
 
     def __post_init__(self) -> None:
-        for name in ("num_samples", "num_rejects"):
+        for name in ("num_samples", "num_items", "num_rejects"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)}: give 0 (show none) or more")
 
 
 def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Report:
     """The whole report as data. ValueError where a folder is no finished stage."""
-    from medchatzh.report import corpus, draws, evidence, figures, provenance, samples, scores, training
+    from medchatzh.report import corpus, draws, evidence, figures, items, lengths, provenance, ranks, samples, scores, training
     from medchatzh.report.data import Inputs
     from medchatzh.report.view import Both, Report, Section
 
     given = Inputs(inputs)
     drawn = draws.draw(given, context.seed, config.num_rejects)
+    gathered = items.gather(given, max(config.num_items, config.num_samples), context.seed, lengths.columns(given.summary))
     sections = (
         ("run", "本次运行", "What this run is", provenance.overview(given, config.title, config.note, context.seed)),
         ("findings", "主要结论", "Key findings", scores.key_findings(given)),
-        ("table1", "表 1：评测分数", "Table 1: benchmark scores", scores.tables(given)),
-        ("figure1", "图 1：各科室的奖励分", "Figure 1: reward by category", figures.categories(given)),
+        ("table1", "表 1：评测分数", "Table 1: benchmark scores", scores.tables(given, config.force)),
+        ("protocols", "协议之间", "Across protocols", ranks.protocols(given)),
+        ("figure1", "图 1：各科室", "Figure 1: by category", figures.categories(given)),
+        ("lengths", "长度的影响", "Effects of length", lengths.lengths(given, gathered)),
         ("figure2", "图 2：消融", "Figure 2: ablation", figures.ablation(given)),
         ("data", "数据的去留", "Retention", corpus.retention(given, drawn.lost)),
         ("evidence", "供判断的样例", "Samples to judge", evidence.evidence(given, drawn)),
         ("training", "训练", "Training", training.curves(given)),
-        ("samples", "答案样例", "Sample answers", samples.samples(given, config.num_samples, context.seed)),
+        ("items", "逐题浏览", "Item browser", samples.browser(given, gathered, config.num_items)),
+        ("samples", "答案样例", "Sample answers", samples.samples(given, gathered, config.num_samples)),
         ("reproduce", "如何重现", "How to reproduce", provenance.reproduce(given, config.command)),
     )
     made = tuple(Section(key, Both(zh, en), blocks) for key, zh, en, blocks in sections)

@@ -1,6 +1,6 @@
-"""Charts as SVG text: bars, histogram, forest plot, lines, flow. Pure functions of small specs; the page's CSS gives the colours.
+"""Charts as SVG text: bars, histogram, forest plot, lines, profile, slopes, flow. Pure functions of small specs.
 
-Every text is escaped. Classes name the role of a mark (`main`, `s1`, `floor1`, `good` …), so that light and dark need one drawing.
+Every text is escaped. Classes name the role of a mark (`main`, `s1`, `floor1`, `good` …); the page's CSS gives the colours, light and dark.
 """
 
 from __future__ import annotations
@@ -90,7 +90,42 @@ class Lines(msgspec.Struct, frozen=True, tag="lines"):
     marks: tuple[tuple[float, str], ...] = ()
 
 
-Chart = Bars | Histogram | Forest | Lines | Flow
+class Curve(msgspec.Struct, frozen=True):
+    """One series of a profile: an estimate for each label, None where there is none. A value with low = high has no whisker."""
+
+    name: str
+    tone: str
+    estimates: tuple[Estimate | None, ...]
+
+
+class Profile(msgspec.Struct, frozen=True, tag="profile"):
+    """Values by bin, a broken line a series, with intervals; the series stand a little apart, so that their whiskers do not meet."""
+
+    title: str
+    x_label: str
+    y_label: str
+    labels: tuple[str, ...]
+    curves: tuple[Curve, ...]
+
+
+class Slope(msgspec.Struct, frozen=True):
+    """A line of a slope chart: its rank (from 1) in each column, None where it has none, and the words beside it."""
+
+    name: str
+    tone: str
+    ranks: tuple[int | None, ...]
+    values: tuple[str, ...]
+
+
+class Slopes(msgspec.Struct, frozen=True, tag="slopes"):
+    """Ranks in each column, joined: a crossing is a change of order."""
+
+    title: str
+    columns: tuple[str, ...]
+    slopes: tuple[Slope, ...]
+
+
+Chart = Bars | Histogram | Forest | Lines | Profile | Slopes | Flow
 
 
 def draw(chart: Chart) -> str:
@@ -104,6 +139,10 @@ def draw(chart: Chart) -> str:
             return forest(chart)
         case Lines():
             return lines(chart)
+        case Profile():
+            return profile(chart)
+        case Slopes():
+            return slopes(chart)
         case Flow():
             return flow(chart)
 
@@ -211,6 +250,75 @@ def lines(chart: Lines) -> str:
     parts.append(svg.text(56, top + 6, chart.y_label, css="quiet"))
     parts.append(svg.text(svg.WIDTH - 20, top + height + 36, chart.x_label, anchor="end", css="quiet"))
     return svg.document(chart.title, top + height + 44, parts)
+
+
+def profile(chart: Profile) -> str:
+    left, right, height = 56.0, svg.WIDTH - 20.0, 250.0
+    legend, top = svg.legend([Series(curve.name, curve.tone) for curve in chart.curves], left)
+    top += 12
+    ends = [end for curve in chart.curves for estimate in curve.estimates if estimate for end in (estimate.low, estimate.high)]
+    up = svg.Scale(min([0.0, *ends]), max([0.0, *ends]), top + height, top + 10)
+    slot = (right - left) / max(1, len(chart.labels))
+    whiskers = any(estimate.low < estimate.high for curve in chart.curves for estimate in curve.estimates if estimate)
+    apart = min(7.0, slot * 0.7 / max(1, len(chart.curves))) if whiskers else 0.0
+    parts = list(legend)
+    for tick in svg.ticks(up.low, up.high, 7):
+        parts += [
+            svg.rule(left, up(tick), right, up(tick), "grid"),
+            svg.text(left - 6, up(tick) + 4, svg.figure(tick), anchor="end", css="quiet"),
+        ]
+    parts += [svg.rule(left, up(0), right, up(0), "axis"), svg.text(left, top + 2, chart.y_label, css="quiet")]
+    for place, label in enumerate(chart.labels):
+        parts.append(svg.text(left + (place + 0.5) * slot, top + height + 16, label, anchor="middle", css="quiet"))
+    for number, curve in enumerate(chart.curves):
+        shift = (number - (len(chart.curves) - 1) / 2) * apart
+        xs = (left + (place + 0.5) * slot + shift for place in range(len(chart.labels)))
+        found = [(x, label, given) for x, label, given in zip(xs, chart.labels, curve.estimates, strict=True) if given]
+        path = " ".join(f"{x:.1f},{up(estimate.value):.1f}" for x, _, estimate in found)
+        parts.append(f'<polyline class={quoteattr("line thin " + curve.tone)} points="{path}"/>')
+        for x, label, estimate in found:
+            if estimate.high > estimate.low:
+                parts.append(svg.rule(x, up(estimate.low), x, up(estimate.high), f"interval thin {curve.tone}"))
+            tip = f"{curve.name} · {label}: {estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+            parts.append(
+                f'<circle class={quoteattr("dot " + curve.tone)} cx="{x:.1f}" cy="{up(estimate.value):.1f}" r="3.5">'
+                f"<title>{escape(tip)}</title></circle>"
+            )
+    parts.append(svg.text(right, top + height + 36, chart.x_label, anchor="end", css="quiet"))
+    return svg.document(chart.title, top + height + 44, parts)
+
+
+def slopes(chart: Slopes) -> str:
+    side = 36 + max((svg.text_width(f"{slope.name} 1. {value}") for slope in chart.slopes for value in slope.values), default=60.0)
+    pitch = (svg.WIDTH - 2 * side) / max(1, len(chart.columns) - 1)
+    row, top = 26.0, 44.0
+    xs = [side + place * pitch for place in range(len(chart.columns))]
+    parts = []
+    for x, column in zip(xs, chart.columns, strict=True):
+        parts += [
+            svg.text(x, 18, column, anchor="middle", css="strong"),
+            svg.rule(x, top - 14, x, top + row * len(chart.slopes) - 12, "grid"),
+        ]
+    rows = [_rows([slope.ranks[place] for slope in chart.slopes]) for place in range(len(chart.columns))]
+    for number, slope in enumerate(chart.slopes):
+        found = [(xs[place], top + rows[place][number] * row, place) for place, rank in enumerate(slope.ranks) if rank is not None]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in found)
+        parts.append(f'<polyline class={quoteattr("line " + slope.tone)} points="{path}"/>')
+        for x, y, place in found:
+            parts.append(f'<circle class={quoteattr("dot " + slope.tone)} cx="{x:.1f}" cy="{y:.1f}" r="4"/>')
+            said = f"{slope.ranks[place]}. {slope.name}" if place in (0, len(xs) - 1) else ""
+            value = slope.values[place]
+            if place == 0:
+                parts.append(svg.text(x - 10, y + 4, f"{said}\u2003{value}", anchor="end"))
+            else:
+                parts.append(svg.text(x + 10, y + 4, f"{value}\u2003{said}" if said else value, css="" if said else "quiet"))
+    return svg.document(chart.title, top + row * len(chart.slopes), parts)
+
+
+def _rows(ranks: list[int | None]) -> dict[int, int]:
+    """Which row each ranked entry stands on: by rank, equal ranks one below the other."""
+    ranked = sorted((rank, number) for number, rank in enumerate(ranks) if rank is not None)
+    return {number: row for row, (_, number) in enumerate(ranked)}
 
 
 def _padded(low: float, high: float, share: float) -> tuple[float, float]:

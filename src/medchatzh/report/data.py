@@ -18,9 +18,11 @@ from medchatzh.run import Manifest, read_manifest
 
 Kind = Literal["", "main", "floor"]
 
-FLOORS = {"canned": "固定答案", "random": "随机答案"}
+FLOORS = {"canned": "固定答案", "random": "随机答案", "retrieved": "检索答案"}
 """Kinds of `generate` that any model must beat, by the name that the report gives them."""
-NAMES = {"before_sft": "微调前"}
+HUMAN = "human"
+"""The kind of `generate` that is one of the question's own answers, scored against its others: no floor, and with other references."""
+NAMES = {"before_sft": "微调前", HUMAN: "真人答案，与同题其余答案比对"}
 
 _NUM_TONES = 6
 
@@ -37,6 +39,8 @@ class System(msgspec.Struct, frozen=True):
     arm: str
     """The ablation arm that trained it, '' for none."""
     tone: str
+    human: bool = False
+    """Its references are not those of the others: its numbers stand beside theirs and are never ranked with them."""
 
     @property
     def series(self) -> Series:
@@ -88,16 +92,16 @@ class Inputs:
         found: dict[str, System] = {}
         tones = {"floor": 0, "": 0}
         for name in dict.fromkeys((*evaluated, *configs)):
-            floor = str(configs.get(name, {}).get("kind") or name)
-            kind: Kind = "main" if name == main else "floor" if floor in FLOORS else ""
+            made = str(configs.get(name, {}).get("kind") or name)
+            kind: Kind = "main" if name == main else "floor" if made in FLOORS else ""
             arm = name if kind == "" and name in self.arms else ""
             if kind == "main":
                 tone = "main"
             else:
                 tones[kind] += 1
-                tone = f"floor{(tones[kind] - 1) % 2 + 1}" if kind else f"s{(tones[kind] - 1) % _NUM_TONES + 1}"
-            translated = FLOORS.get(floor) if kind == "floor" else "消融" if arm else NAMES.get(name)
-            found[name] = System(name, f"{name}（{translated}）" if translated else name, kind, arm, tone)
+                tone = f"floor{(tones[kind] - 1) % len(FLOORS) + 1}" if kind else f"s{(tones[kind] - 1) % _NUM_TONES + 1}"
+            translated = FLOORS.get(made) if kind == "floor" else "消融" if arm else NAMES.get(made, NAMES.get(name))
+            found[name] = System(name, f"{name}（{translated}）" if translated else name, kind, arm, tone, made == HUMAN)
         return found
 
     def same_judge(self) -> bool | None:
@@ -132,5 +136,14 @@ def hide(text: str) -> str:
 
 def quote(text: str, limit: int) -> str:
     """A text as the report may show it: on one line, at most `limit` characters, telephone-like numbers and e-mails masked."""
-    line = _PERSONAL.sub("▇▇▇", " ".join(text.split()))
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    return _cut(_PERSONAL.sub("▇▇▇", " ".join(text.split())), limit)
+
+
+def passage(text: str, limit: int) -> str:
+    """The same with its line breaks, empty lines left out."""
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    return _cut(_PERSONAL.sub("▇▇▇", "\n".join(filter(None, lines))), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"

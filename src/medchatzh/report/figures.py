@@ -9,21 +9,24 @@ import msgspec
 from medchatzh.metrics.summary import JUDGE, CategoryMean, PairedDifference, Summary
 from medchatzh.report.charts import Bars, Effect, Estimate, Forest, Group
 from medchatzh.report.data import Inputs, System
-from medchatzh.report.scores import TONES, VERDICTS, difference, grouped, mean_cell, scope
+from medchatzh.report.scores import TONES, VERDICTS, difference, grouped, mean_cell, scope, signed
 from medchatzh.report.view import Block, Both, Cell, Figure, Row, Table, Text, count, in_words, interval, missing, number, text
 
 
 def categories(inputs: Inputs) -> tuple[Block, ...]:
-    """Figure 1: rewards by category; without a judge, ROUGE-L instead."""
+    """Figure 1: rewards by category, and below them the last text metric (ROUGE-L)."""
     summary = inputs.summary
     if not summary:
         return (missing("evaluate", "图 1", "figure 1"),)
-    rows = [row for row in summary.by_category if row.protocol == JUDGE]
-    if not rows:
-        rows = [row for row in summary.by_category if row.metric == summary.metrics[-1]] if summary.metrics else []
-        notice = missing(JUDGE, "按类别的奖励分", "rewards by category")
-        return (notice, *_category_blocks(inputs, summary, rows))
-    return (_judge_note(inputs), *_category_blocks(inputs, summary, rows))
+    judged = [row for row in summary.by_category if row.protocol == JUDGE]
+    rows = [row for row in summary.by_category if row.protocol != JUDGE and row.metric == summary.metrics[-1]]
+    rows = [row for row in rows if row.protocol == rows[0].protocol]
+    if not judged and not rows:
+        return (Text(Both("没有按类别的分数。", "No scores by category."), "warn"),)
+    blocks: list[Block] = [_judge_note(inputs) if judged else missing(JUDGE, "按类别的奖励分", "rewards by category")]
+    for found in filter(None, (judged, rows)):
+        blocks += _category_blocks(inputs, summary, found)
+    return tuple(blocks)
 
 
 _SAME_JUDGE: dict[bool | None, Text] = {
@@ -52,10 +55,8 @@ def _judge_note(inputs: Inputs) -> Text:
 
 
 def _category_blocks(inputs: Inputs, summary: Summary, rows: Sequence[CategoryMean]) -> Iterator[Block]:
-    if not rows:
-        yield Text(Both("没有按类别的分数。", "No scores by category."), "warn")
-        return
     metric = rows[0].metric
+    signatures = signed(summary, rows[0].protocol, metrics=(metric,))
     systems = [inputs.system(name) for name in summary.systems if any(row.system == name for row in rows)]
     found = {(row.category, row.system): row for row in rows}
     names = list(dict.fromkeys(row.category for row in rows))
@@ -71,16 +72,21 @@ def _category_blocks(inputs: Inputs, summary: Summary, rows: Sequence[CategoryMe
         f"* 少于 {summary.min_category_size} 题：区间宽，不足为凭；横线为区间", f"* fewer than {summary.min_category_size} questions"
     )
     title = f"{metric} by category"
+    judged = rows[0].protocol == JUDGE
     yield Figure(
-        Both(f"图 1　各科室的{'奖励分' if metric == 'reward' else f' {metric}'}", f"Figure 1 · {title}"),
+        Both(f"图 1　各科室的奖励分（{metric}）", f"Figure 1 · {title}")
+        if judged
+        else Both(f"各科室的 {metric}（{scope(rows[0].protocol)}）", f"{title}, {rows[0].protocol}"),
         Bars(title, tuple(system.series for system in systems), tuple(groups)),
         (note,),
+        signatures,
     )
     yield Table(
-        Both(f"图 1 的数据（{metric}）", f"Data of figure 1 ({metric})"),
+        Both(f"{'图 1 ' if judged else '上图'}的数据（{metric}）", f"Data of the figure ({metric})"),
         ("类别 / category", "n", *(system.label for system in systems)),
         tuple(lines),
         (note,),
+        signatures,
         folded=True,
     )
 
@@ -111,7 +117,9 @@ def _arm(summary: Summary, arm: System, rows: Sequence[PairedDifference]) -> Ite
         Effect(row.metric, estimate := difference(row), TONES[row.verdict] or "even", in_words(estimate, signed=True)) for row in rows
     )
     chart = Forest(title, effects, left=f"{arm.name} 更好", right=f"{summary.main} 更好")
-    yield Figure(Both(f"图 2　{summary.main} 减 {arm.name}（{name}，{rows[0].n:,} 题）", f"Figure 2 · {title}, n = {rows[0].n:,}"), chart)
+    signatures = signed(summary, rows[0].protocol)
+    caption = Both(f"图 2　{summary.main} 减 {arm.name}（{name}，{rows[0].n:,} 题）", f"Figure 2 · {title}, n = {rows[0].n:,}")
+    yield Figure(caption, chart, (), signatures)
     columns = ("指标 / metric", "差 / difference", "p", "n", "结论 / verdict")
     lines = tuple(
         Row(
@@ -125,7 +133,8 @@ def _arm(summary: Summary, arm: System, rows: Sequence[PairedDifference]) -> Ite
         )
         for row in rows
     )
-    yield Table(Both(f"图 2 的数据：{title}", f"Data of figure 2, interval at {100 * summary.confidence:g} %"), columns, lines, folded=True)
+    caption = Both(f"图 2 的数据：{title}", f"Data of figure 2, interval at {100 * summary.confidence:g} %")
+    yield Table(caption, columns, lines, (), signatures, folded=True)
 
 
 def _said(row: PairedDifference) -> Cell:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from medchatzh.report.quotes import Piece
-from medchatzh.report.view import Block, Both, Cell, Command, Figure, Heading, Points, Quotes, Report, Row, Sample, Table, Text
+from medchatzh.report.view import Block, Both, Browser, Cell, Command, Figure, Heading, Points, Quotes, Report, Row, Sample, Table, Text
 
 _MARKS = {"good": "✓ ", "bad": "✗ ", "warn": "⚠ ", "": ""}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!])")
@@ -47,6 +47,9 @@ def _block(block: Block) -> Iterator[str]:
             yield f"*{_both(block.caption)}*（图见 / chart in report.html）"
         case Sample():
             yield from _sample(block)
+        case Browser():
+            yield f"*{_both(block.caption)}*（report.html 可浏览，report.json 有全部 / to look through in report.html, all in report.json）"
+            yield from _small(map(_both, block.notes))
         case Quotes():
             yield from _quotes(block)
         case Heading():
@@ -63,9 +66,14 @@ def _table(table: Table) -> Iterator[str]:
     yield "| " + " | ".join(map(escape, table.columns)) + " |"
     yield "|" + "|".join("---:" if right else "---" for right in table.numeric()) + "|"
     yield from ("| " + " | ".join(_cell(cell, row) for cell in row.cells) + " |" for row in table.rows)
-    for note in table.notes:
+    yield from _small(map(_both, table.notes))
+    yield from _small(map(escape, table.signatures))
+
+
+def _small(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
         yield ""
-        yield f"<sub>{_both(note)}</sub>"
+        yield f"<sub>{line}</sub>"
 
 
 def _cell(cell: Cell, row: Row) -> str:
@@ -99,9 +107,10 @@ def _sample(sample: Sample) -> Iterator[str]:
     yield f"### {escape(sample.category or sample.id)}"
     yield ""
     yield f"**问 / question**（{escape(sample.id)}）：{escape(sample.question)}"
-    for reference in sample.references:
-        yield ""
-        yield f"**参考 / reference**：{escape(reference)}"
+    for label, texts in (("参考 / reference", sample.references), ("抽样 / sampled", sample.sampled)):
+        for text in texts:
+            yield ""
+            yield f"**{label}**：{escape(text)}"
     yield ""
     names = list(dict.fromkeys(name for reply in sample.replies for name in reply.figures))
     yield "| " + " | ".join(["系统 / system", *names, "答案 / answer"]) + " |"

@@ -56,11 +56,14 @@ def reproduce(inputs: Inputs, command: str) -> tuple[Block, ...]:
         blocks.append(Command(command))
     else:
         blocks.append(Text(Both("配方没有记下命令（report.command）。", "The recipe names no command (report.command)."), "warn"))
-    rows = [Row((text(label), text(manifest.fingerprint), count(manifest.seed))) for label, manifest in inputs.manifests.items()]
+    rows = [
+        Row((text(label), text(manifest.fingerprint), count(manifest.seed), text(_stage_command(command, label))))
+        for label, manifest in inputs.manifests.items()
+    ]
     caption = Both(
         "各阶段的指纹：设置、种子、输入与原始文件的摘要，相同则产物相同", "Fingerprints: digest of settings, seed, inputs and raw files"
     )
-    blocks.append(Table(caption, ("阶段 / stage", "指纹 / fingerprint", "种子 / seed"), tuple(rows)))
+    blocks.append(Table(caption, ("阶段 / stage", "指纹 / fingerprint", "种子 / seed", "命令 / command"), tuple(rows)))
     blocks.append(_versions(inputs))
     if inputs.summary:
         signed = inputs.summary.signatures
@@ -77,6 +80,13 @@ def reproduce(inputs: Inputs, command: str) -> tuple[Block, ...]:
     else:
         blocks.append(missing("evaluate", "评分签名", "score signatures"))
     return tuple(blocks)
+
+
+def _stage_command(command: str, label: str) -> str:
+    """The command of one stage, with what it needs; '' where the report's own is not one of `medchatzh run`."""
+    head, _, rest = command.partition("medchatzh run ")
+    stage, _, arm = ("score@judge" if label == JUDGE else label).partition("@")
+    return f"medchatzh {stage} {rest}{f' --arm {arm}' if arm else ''}" if rest and not head else ""
 
 
 def _versions(inputs: Inputs) -> Table:

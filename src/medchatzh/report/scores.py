@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -35,11 +35,31 @@ PROTOCOLS = {
 }
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "not distinguishable": ""}
 VERDICTS: dict[Verdict, str] = {"better": "更好", "worse": "更差", "not distinguishable": "无法区分"}
-_SIGNS = {"better": "▲", "worse": "▼", "not distinguishable": "≈"}
+SIGNS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "not distinguishable": "≈"}
+REWARD = "reward"
+"""The judge's one metric, and its name in `scores.jsonl`."""
+COPIED = "copied"
 
 
 def scope(name: str) -> str:
     return "奖励" if name == JUDGE else f"{name} 协议"
+
+
+def signed(summary: Summary, *protocols: str, metrics: Iterable[str] = ()) -> tuple[str, ...]:
+    """The signatures of numbers under some protocols, each once; of all metrics unless some are named."""
+    wanted = set(metrics)
+    lines = (
+        (f"{protocol}: " if len(protocols) > 1 else "") + line
+        for protocol in protocols
+        for metric, line in summary.signatures.get(protocol, {}).items()
+        if not wanted or metric in wanted
+    )
+    return tuple(dict.fromkeys(lines))
+
+
+def group_of(inputs: Inputs, row: Mean) -> str:
+    """What a mean may be ranked with: means over as many questions, against references of the same kind."""
+    return f"{row.n}{' human' if inputs.system(row.system).human else ''}"
 
 
 def findings(summary: Summary | None) -> tuple[dict[str, Any], ...]:
@@ -132,32 +152,34 @@ def _matrices(inputs: Inputs, summary: Summary) -> Iterator[Table]:
     legend = Both("▲ 更好 · ▼ 更差 · ≈ 无法区分（区间含 0，或题数太少）", "▲ better · ▼ worse · ≈ not distinguishable")
     judged = [row for row in summary.differences if row.protocol == JUDGE]
     texts = [row for row in summary.differences if row.protocol != JUDGE]
+    place = {protocol: number for number, protocol in enumerate(summary.protocols)}
     for differences, zh, en in ((texts, "文本指标", "text metrics"), (judged, "奖励", "reward")):
         columns = list(dict.fromkeys(row.metric for row in differences))
         rows = []
         for group in grouped(differences):
             cells = {row.metric: _verdict_cell(row) for row in group}
-            head = (text(inputs.system(group[0].other).label), text(group[0].protocol), count(group[0].n))
-            rows.append(
-                Row((*head, *(cells.get(column, Cell()) for column in columns)), "floor" if _is_floor(inputs, group[0].other) else "")
-            )
+            other, protocol = inputs.system(group[0].other), group[0].protocol
+            head = (text(other.label), text(protocol), count(group[0].n))
+            rows.append(Row((*head, *(cells.get(column, Cell()) for column in columns)), other.kind, protocol))
+        rows.sort(key=lambda row: place.get(row.group, 0))
         if rows:
             caption = Both(
                 f"{summary.main} 减其他系统：{zh}的差与区间", f"{summary.main} minus each other system, paired by question: {en}"
             )
-            yield Table(caption, ("对照 / other", "协议 / protocol", "n", *columns), tuple(rows), (legend,))
+            signatures = signed(summary, *dict.fromkeys(row.protocol for row in differences))
+            yield Table(caption, ("对照 / other", "协议 / protocol", "n", *columns), tuple(rows), (legend,), signatures)
 
 
 def _verdict_cell(row: PairedDifference) -> Cell:
     cell = interval(difference(row), signed=True, tone=TONES[row.verdict])
-    return msgspec.structs.replace(cell, text=f"{_SIGNS[row.verdict]} {cell.text}")
+    return msgspec.structs.replace(cell, text=f"{SIGNS[row.verdict]} {cell.text}")
 
 
 def _is_floor(inputs: Inputs, name: str) -> bool:
     return inputs.system(name).kind == "floor"
 
 
-def tables(inputs: Inputs) -> tuple[Block, ...]:
+def tables(inputs: Inputs, force: bool) -> tuple[Block, ...]:
     """Table 1, one for each protocol, the paper's rows below ours; then what the answers look like."""
     summary = inputs.summary
     if not summary:
@@ -167,7 +189,7 @@ def tables(inputs: Inputs) -> tuple[Block, ...]:
             Both(
                 "论文的各行抄自其表 1（webMedQA），评分协议未知，评测集也未必与本次相同，不与本次结果排名；"
                 "两张表的签名不同，也不能互相比较。"
-                "下限（固定答案、随机答案）不读问题：不胜过它们的分数不说明任何能力。",
+                "下限（固定答案、随机答案、检索答案）不懂问题：不胜过它们的分数不说明任何能力。",
                 "The paper's rows are copied (webMedQA), protocol unknown, perhaps other questions: never rank them with ours, "
                 "nor one table with the other. "
                 "A score that does not beat the floors shows no skill.",
@@ -175,46 +197,71 @@ def tables(inputs: Inputs) -> tuple[Block, ...]:
             "warn",
         )
     ]
-    blocks += [_scores(inputs, summary, name) for name in summary.protocols]
+    if force:
+        blocks.append(
+            Text(
+                Both(
+                    "‡ 强制排名（--force）：以下各表把签名不同、题目不同的行放在一起比较，包括抄录的行。这样的名次没有依据。",
+                    "‡ Forced ranking (--force): the tables below rank rows whose signatures or questions differ, copied ones too. "
+                    "Such a rank is unfounded.",
+                ),
+                "bad",
+            )
+        )
+    blocks += [_scores(inputs, summary, name, force) for name in summary.protocols]
     if judged := [row for row in summary.means if row.protocol == JUDGE]:
         blocks.append(_judged(inputs, summary, judged))
     blocks.append(_answers(inputs, summary))
     return tuple(blocks)
 
 
-def _scores(inputs: Inputs, summary: Summary, name: str) -> Table:
+def _scores(inputs: Inputs, summary: Summary, name: str, force: bool) -> Table:
     means = {(row.system, row.metric): row for row in summary.means if row.protocol == name}
-    best = _best(means.values())
-    rows = []
+    groups: dict[str, list[tuple[str, dict[str, Mean]]]] = {}
     for system in summary.systems:
-        known = inputs.system(system)
-        found = [means.get((system, metric)) for metric in summary.metrics]
-        n = next((row.n for row in found if row), 0)
-        cells = (mean_cell(row, best.get(row.metric) == system) if row else Cell() for row in found)
-        rows.append(Row((text(known.label), count(n), *cells), known.kind))
-    for copied in summary.published:
-        values = (number(copied.values.get(metric)) for metric in summary.metrics)
-        rows.append(Row((Cell(copied.system, sub="抄录，协议未知"), Cell(), *values), "copied"))
-    signatures = summary.signatures.get(name, {})
-    notes = [
-        Both(
-            "斜体各行：抄录，评分协议未知；* 本协议内本次各行的最高值（各系统题目数相同时才标）",
-            "Italic rows: copied, protocol unknown. * best of our rows",
+        found = {metric: means[system, metric] for metric in summary.metrics if (system, metric) in means}
+        groups.setdefault(group_of(inputs, next(iter(found.values()))) if found else "", []).append((system, found))
+    published = [(row.system, row.values) for row in summary.published]
+    best = {key: _best({system: _values(found) for system, found in rows}) for key, rows in groups.items()}
+    if force:
+        everyone = {system: _values(found) for rows in groups.values() for system, found in rows} | dict(published)
+        best = dict.fromkeys((*groups, COPIED), _best(everyone))
+    rows = []
+    for key, members in groups.items():
+        for system, found in members:
+            known = inputs.system(system)
+            cells = (mean_cell(found[metric], best[key].get(metric) == system) if metric in found else Cell() for metric in summary.metrics)
+            n = next((row.n for row in found.values()), 0)
+            rows.append(Row((text(known.label), count(n), *cells), known.kind, "" if force else key))
+    for system, values in published:
+        cells = (
+            msgspec.structs.replace(number(values.get(metric)), best=best.get(COPIED, {}).get(metric) == system)
+            for metric in summary.metrics
         )
-    ]
-    notes += [Both(line) for line in dict.fromkeys(signatures.get(metric, "") for metric in summary.metrics) if line]
+        rows.append(Row((Cell(system, sub="抄录，协议未知"), Cell(), *cells), "copied", "" if force else COPIED))
+    mark = (
+        Both("‡ * 所有行中的最高值，不论签名", "‡ * best of all rows, whatever their signatures")
+        if force
+        else Both("* 可比各行（参考与题目数相同）的最高值", "* best of the rows that compare: same references, as many questions")
+    )
+    notes = (Both("斜体各行：抄录，评分协议未知", "Italic rows: copied, protocol unknown"), mark)
     meaning = PROTOCOLS.get(name, Both("见签名", "see the signature"))
-    caption = Both(f"表 1（{scope(name)}）：{meaning.zh}", f"Table 1, {name}: {meaning.en}")
-    return Table(caption, ("系统 / system", "n", *summary.metrics), tuple(rows), tuple(notes))
+    caption = Both(f"表 1（{scope(name)}）：{meaning.zh}{' ‡' if force else ''}", f"Table 1, {name}: {meaning.en}")
+    signatures = signed(summary, name, metrics=summary.metrics)
+    return Table(caption, ("系统 / system", "n", *summary.metrics), tuple(rows), notes, signatures)
 
 
-def _best(means: Iterable[Mean]) -> dict[str, str]:
-    """Metric → the system with the highest mean; none where systems answered different numbers of questions, or is alone."""
-    by_metric: dict[str, list[Mean]] = {}
-    for row in means:
-        by_metric.setdefault(row.metric, []).append(row)
-    comparable = {metric: rows for metric, rows in by_metric.items() if len(rows) > 1 and len({row.n for row in rows}) == 1}
-    return {metric: max(rows, key=lambda row: row.mean).system for metric, rows in comparable.items()}
+def _values(means: Mapping[str, Mean]) -> dict[str, float]:
+    return {metric: row.mean for metric, row in means.items()}
+
+
+def _best(values: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Metric → the system with the highest value, of two or more."""
+    by_metric: dict[str, list[tuple[float, str]]] = {}
+    for system, row in values.items():
+        for metric, value in row.items():
+            by_metric.setdefault(metric, []).append((value, system))
+    return {metric: max(rows, key=lambda pair: pair[0])[1] for metric, rows in by_metric.items() if len(rows) > 1}
 
 
 def mean_cell(row: Mean, best: bool = False) -> Cell:
@@ -222,10 +269,17 @@ def mean_cell(row: Mean, best: bool = False) -> Cell:
 
 
 def _judged(inputs: Inputs, summary: Summary, means: Sequence[Mean]) -> Table:
-    rows = (Row((text(inputs.system(row.system).label), count(row.n), mean_cell(row)), inputs.system(row.system).kind) for row in means)
-    signatures = tuple(Both(line) for line in summary.signatures.get(JUDGE, {}).values())
+    metrics = tuple(dict.fromkeys(row.metric for row in means))
+    found: dict[str, dict[str, Mean]] = {}
+    for row in means:
+        found.setdefault(row.system, {})[row.metric] = row
+    rows = []
+    for system, scored in found.items():
+        known, n = inputs.system(system), next(iter(scored.values())).n
+        cells = (mean_cell(scored[name]) if name in scored else Cell() for name in metrics)
+        rows.append(Row((text(known.label), count(n), *cells), known.kind))
     caption = Both("奖励模型的平均分", "Mean reward; an unbounded score, comparable within this table only")
-    return Table(caption, ("系统 / system", "n", "reward"), tuple(rows), signatures)
+    return Table(caption, ("系统 / system", "n", *metrics), tuple(rows), (), signed(summary, JUDGE))
 
 
 def _answers(inputs: Inputs, summary: Summary) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import Any, Literal
 
 import msgspec
@@ -38,6 +39,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
     cells: tuple[Cell, ...]
     kind: Literal["", "main", "floor", "copied"] = ""
+    group: str = ""
+    """Rows of one group compare with each other. They stand together, and the page sorts within them alone."""
 
 
 class Table(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
@@ -45,8 +48,14 @@ class Table(msgspec.Struct, frozen=True, tag="table", omit_defaults=True):
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     notes: tuple[Both, ...] = ()
+    signatures: tuple[str, ...] = ()
+    """How its scores were made, one line each. A table of scores has them."""
     folded: bool = False
     """The page shows it on request: a figure beside it says the same."""
+
+    def groups(self) -> list[list[Row]]:
+        """Neighbouring rows of one group together."""
+        return [list(rows) for _, rows in groupby(self.rows, key=lambda row: row.group)]
 
     def numeric(self) -> list[bool]:
         """Which columns hold numbers alone, and so stand to the right."""
@@ -59,6 +68,7 @@ class Figure(msgspec.Struct, frozen=True, tag="figure", omit_defaults=True):
     caption: Both
     chart: Chart
     notes: tuple[Both, ...] = ()
+    signatures: tuple[str, ...] = ()
 
 
 class Text(msgspec.Struct, frozen=True, tag="text", omit_defaults=True):
@@ -88,13 +98,43 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Sample(msgspec.Struct, frozen=True, tag="sample"):
-    """A benchmark question, its own answers, and what the systems said."""
+    """A benchmark question, its own answers, those sampled from other questions, and what the systems said."""
 
     id: str
     category: str
     question: str
     references: tuple[str, ...]
+    sampled: tuple[str, ...]
     replies: tuple[Reply, ...]
+
+
+class Item(msgspec.Struct, frozen=True):
+    """A question of the browser. Answers stand in the order of its systems, None where there is none; so do the rows of scores, whose
+    columns are those of the browser."""
+
+    id: str
+    category: str
+    question: str
+    references: tuple[str, ...]
+    sampled: tuple[str, ...]
+    answers: tuple[str | None, ...]
+    lengths: tuple[int | None, ...]
+    """Characters of the answers, of which less may be shown."""
+    scores: tuple[tuple[float | None, ...], ...]
+
+
+class Browser(msgspec.Struct, frozen=True, tag="browser"):
+    """Questions to look through one by one, to filter, and to sort by the difference of two systems."""
+
+    caption: Both
+    systems: tuple[tuple[str, str], ...]
+    """(label, kind) of each."""
+    columns: tuple[str, ...]
+    """`strict/BLEU-1`, `reward`."""
+    signatures: dict[str, tuple[str, ...]]
+    """Protocol → how its columns were made."""
+    items: tuple[Item, ...]
+    notes: tuple[Both, ...] = ()
 
 
 class Side(msgspec.Struct, frozen=True):
@@ -126,7 +166,7 @@ class Heading(msgspec.Struct, frozen=True, tag="heading"):
     text: Both
 
 
-Block = Table | Figure | Text | Points | Command | Sample | Quotes | Heading
+Block = Table | Figure | Text | Points | Command | Sample | Browser | Quotes | Heading
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -1,13 +1,16 @@
 """cMedQA2 as its authors publish it: question.csv, answer.csv and *_candidates.txt, each in a zip, joined by their ids.
 
-A row is an answer, or a question that has none. Lists of candidates among the files say which split is meant: then only pairs that
-they call right are kept, and the others are counted as `not_in_split`. So a source of question*, answer* and train_candidates* leaves the
-answers of the dev and test questions out.
+`cmedqa2` reads dialogues: a row is an answer, or a question that has none. Lists of candidates among the files say which split is meant:
+then only pairs that they call right are kept, and the others are counted as `not_in_split`. So a source of question*, answer* and
+train_candidates* leaves the answers of the dev and test questions out.
+
+`cmedqa2_test` reads benchmark questions: a row is a question. Those that the lists of candidates among the files name are kept, with the
+right answers (4,000 test questions have 7,552; 1,650 have several) as references and the wrong ones, 100 in all with them, as distractors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from medchatzh.ingest.files import Part
@@ -15,7 +18,7 @@ from medchatzh.ingest.formats.registry import Found, Piece, Sample, broken, conv
 from medchatzh.ingest.rows import Broken, table_rows
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.turns import exchange
-from medchatzh.records import Record
+from medchatzh.records import Question, Record
 
 
 class Asked(NamedTuple):
@@ -31,6 +34,13 @@ class Answered(NamedTuple):
 
 class Right(NamedTuple):
     """A pair that a list of candidates calls right."""
+
+    question: str
+    answer: str
+
+
+class Wrong(NamedTuple):
+    """A pair that a list of candidates calls wrong."""
 
     question: str
     answer: str
@@ -82,14 +92,63 @@ def merge(pieces: Sequence[Piece]) -> Iterator[tuple[str, int, Record]]:
             )
 
 
+def merge_benchmark(pieces: Sequence[Piece]) -> Iterator[tuple[str, int, Record]]:
+    """A question for each that a list of candidates names (for all, where there is no list). An answer named twice counts once."""
+    texts: dict[str, str] = {}
+    answers: dict[str, list[str]] = {}
+    for _, _, value in pieces:
+        if isinstance(value, Answered):
+            texts.setdefault(value.answer, value.text)
+            answers.setdefault(value.question, []).append(value.answer)
+    right: dict[str, dict[str, None]] = {}
+    wrong: dict[str, dict[str, None]] = {}
+    for _, _, value in pieces:
+        if isinstance(value, (Right, Wrong)):
+            (right if isinstance(value, Right) else wrong).setdefault(value.question, {})[value.answer] = None
+    listed = right.keys() | wrong.keys()
+    seen: set[str] = set()
+
+    def known(ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(text for answer in ids if (text := texts.get(answer)))
+
+    for name, line, value in pieces:
+        if not isinstance(value, Asked):
+            continue
+        if value.question in seen:
+            yield name, line, reject("repeated_id", f"question {value.question} came before", value.text)
+        elif listed and value.question not in listed:
+            yield name, line, reject("not_in_split", "no list of candidates names this question")
+        elif not value.text:
+            yield name, line, reject("missing_question", f"question {value.question} has no text")
+        elif not (own := known(right.get(value.question, ()) if listed else answers.get(value.question, ()))):
+            yield name, line, reject("missing_answer", f"no right answer to question {value.question}", value.text)
+        else:
+            others = known(wrong.get(value.question, ()))
+            yield name, line, Question(id=value.question, question=value.text, references=own, distractors=others)
+        seen.add(value.question)
+    for name, line, value in pieces:
+        if isinstance(value, Right) and value.question not in seen:
+            seen.add(value.question)
+            yield name, line, reject("missing_question", f"no question {value.question}, which this list names")
+
+
+@reader("cmedqa2_test", merge=merge_benchmark)
+def read_benchmark(part: Part, source: Source) -> Iterator[Found]:
+    return _read(part, {"1": Right, "0": Wrong})
+
+
 @reader("cmedqa2", sniff, merge)
 def read(part: Part, source: Source) -> Iterator[Found]:
-    """Questions, answers, and each right pair once (train_candidates.txt names it once for each wrong answer)."""
+    return _read(part, {"1": Right})
+
+
+def _read(part: Part, kinds: Mapping[str, type[Right] | type[Wrong]]) -> Iterator[Found]:
+    """Questions, answers, and each pair of these kinds once (train_candidates.txt names a right one once for each wrong answer)."""
     header = _header(part.head)
     if header not in _HEADERS:
         yield 1, reject("unknown_format", f"columns {', '.join(header)}; expected one of {'; '.join(map(', '.join, _HEADERS))}"[:500])
         return
-    seen: set[Right] = set()
+    seen: set[tuple[str, str, str]] = set()
     with part.text() as stream:
         for line, row in table_rows(stream, ","):
             if isinstance(row, Broken):
@@ -98,8 +157,10 @@ def read(part: Part, source: Source) -> Iterator[Found]:
                 yield line, Asked(row["question_id"].strip(), row["content"].strip())
             elif header == _HEADERS[1]:
                 yield line, Answered(row["ans_id"].strip(), row["question_id"].strip(), row["content"].strip())
-            elif row.get("label", "1").strip() == "1":
-                pair = Right(row["question_id"].strip(), (row.get("pos_ans_id") or row.get("ans_id") or "").strip())
-                if pair not in seen:
-                    seen.add(pair)
-                    yield line, pair
+            else:
+                named = [("1", row["pos_ans_id"]), ("0", row["neg_ans_id"])] if "pos_ans_id" in row else [(row["label"], row["ans_id"])]
+                for label, answer in named:
+                    pair = (label.strip(), row["question_id"].strip(), answer.strip())
+                    if pair[0] in kinds and pair not in seen:
+                        seen.add(pair)
+                        yield line, kinds[pair[0]](*pair[1:])

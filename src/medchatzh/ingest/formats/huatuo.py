@@ -21,7 +21,10 @@ def convert(record: dict[str, Any]) -> Dialogue:
     return exchange(question, answer, next(filter(None, (text_of(record.get(key), key) for key in _CATEGORIES)), ""))
 
 
-@form("cmtmedqa", {"cate1", "cate2", "instruction", "output"})
+@form("cmtmedqa", {"cate1", "cate2", "instruction", "output"}, {"instruct", "output"})
 def convert_departments(record: dict[str, Any]) -> Dialogue:
-    """CMtMedQA's several turns stand in `history`; `cate1` is the department, `cate2` its part."""
+    """CMtMedQA's several turns stand in `history`; `cate1` is the department, `cate2` its part. The last 144 records of its test file
+    (questions about superstitions) have `instruct` and `output` only."""
+    if "instruct" in record:
+        return exchange(text_of(record["instruct"], "instruct"), text_of(record.get("output"), "output"))
     return alpaca.convert({**record, "category": record["cate1"]})

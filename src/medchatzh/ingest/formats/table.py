@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from medchatzh.ingest.files import Part
 from medchatzh.ingest.formats.registry import FORMS, Form, Found, Sample, best_form, read_records, read_rows, reader
 from medchatzh.ingest.rows import table_rows
 from medchatzh.ingest.source import Source
-from medchatzh.ingest.turns import Unusable, exchange, text_of
+from medchatzh.ingest.turns import Unusable, exchange, first_text, text_of
 from medchatzh.records import Dialogue
 
 
@@ -24,13 +26,14 @@ def _forms(name: str, source: Source) -> Mapping[str, Form]:
 
 
 def _converter(columns: Mapping[str, str]) -> Callable[[dict[str, Any]], Dialogue]:
-    question, answer, category, system = (columns.get(role, "") for role in ("question", "answer", "category", "system"))
+    question, answer, category, system, own_id = (columns.get(role, "") for role in ("question", "answer", "category", "system", "id"))
 
     def convert(row: dict[str, Any]) -> Dialogue:
         if question not in row and answer not in row:
             raise Unusable("unknown_format", f"no {question} and no {answer} among {', '.join(row)}")
-        texts = [text_of(row.get(column), column) if column else "" for column in (question, answer, category, system)]
-        return exchange(*texts)
+        more = (text_of(row.get(column), column) if column else "" for column in (category, system))
+        made = exchange(first_text(row.get(question), question), first_text(row.get(answer), answer), *more)
+        return msgspec.structs.replace(made, id=text_of(row.get(own_id), own_id)) if own_id else made
 
     return convert
 
@@ -49,11 +52,11 @@ def told_by(sample: Sample, columns: Mapping[str, str]) -> str | None:
 
 def _read_table(part: Part, source: Source, name: str, delimiter: str) -> Iterator[Found]:
     with part.text() as stream:
-        yield from read_rows(part, table_rows(stream, delimiter), _forms(name, source))
+        yield from read_rows(part, table_rows(stream, delimiter), _forms(name, source), source.benchmark)
 
 
 def _read_json(part: Part, source: Source, name: str) -> Iterator[Found]:
-    return read_records(part, _forms(name, source))
+    return read_records(part, _forms(name, source), source.benchmark)
 
 
 reader("csv")(partial(_read_table, name="csv", delimiter=","))

@@ -1,7 +1,7 @@
 """webMedQA: lines of question id, label, category, question, answer by tabs; label 1 marks an answer of the question's own.
 
-`webmedqa` reads benchmark questions: the lines of one id, one after the other, are a row. `webmedqa_train` reads dialogues from the
-lines with label 1; the others are counted as `negative_pair`.
+`webmedqa` reads benchmark questions: lines of one id and one question, one after the other, are a row. `webmedqa_train` reads dialogues
+from the lines with label 1; the others are counted as `negative_pair`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read(part: Part, source: Source) -> Iterator[Found]:
         if is_broken:
             yield from ((line, broken(row)) for line, row in rows)
             continue
-        for _, same in groupby(rows, key=lambda row: row[1][0]):
+        for _, same in groupby(rows, key=lambda row: (row[1][0].strip(), row[1][3].strip())):
             group = list(same)
             yield group[0][0], converted(convert, [row for _, row in group])
 

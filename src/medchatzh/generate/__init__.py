@@ -1,6 +1,8 @@
 """Generate stage: one system answers the benchmark's questions → `predictions.jsonl`. Resumable batch by batch.
 
-A system is a checkpoint, or one of the floors that any model must beat: a canned answer, a random training answer.
+A system is a checkpoint, or one of the floors that any model must beat: a canned answer, a random training answer, the answer to the
+nearest training question; or a human: one of a question's own answers, to be scored against the others. Predictions made elsewhere are read
+by `ingest.predictions`, which takes this stage's place.
 """
 
 from __future__ import annotations
@@ -8,18 +10,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
-import numpy as np
 
+from medchatzh.benchmarks import sample
+from medchatzh.generate.floors import human_reference, random_answers, retrieved_answers
 from medchatzh.models.engine import Decoding, Engine
 from medchatzh.recipe import Settings
-from medchatzh.records import Dialogue, Prediction, Question, read, write
+from medchatzh.records import Dialogue, Prediction, Question, Reject, read, write
 from medchatzh.run import SCRATCH, Context, Progress, Result
 
-VERSION = 1
-LIBRARIES = ("torch", "transformers")
+VERSION = 2
+LIBRARIES = ("torch", "transformers", "numpy")
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -48,43 +51,65 @@ class System(Config, frozen=True, kw_only=True):
     """The settings of one system's step: what the recipe says, and which system it is."""
 
     system: str = "medchatzh"
-    kind: Literal["checkpoint", "canned", "random"] = "checkpoint"
-
-
-def sample(questions: Sequence[Question], max_questions: int, seed: int) -> list[Question]:
-    """The questions to answer, in the benchmark's order."""
-    if not max_questions or max_questions >= len(questions):
-        return list(questions)
-    chosen = np.random.default_rng(seed).choice(len(questions), max_questions, replace=False)
-    return [questions[number] for number in sorted(chosen)]
-
-
-def random_answers(questions: Sequence[Question], answers: Sequence[str], seed: int) -> Iterator[str]:
-    """A random training answer a question, drawn with replacement."""
-    drawn = np.random.default_rng(seed).integers(len(answers), size=len(questions))
-    return (answers[number] for number in drawn)
+    kind: Literal["checkpoint", "canned", "random", "retrieved", "human"] = "checkpoint"
 
 
 def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
-    """Answer `ingest/questions.jsonl`: with `model/checkpoint`, with the canned sentence, or with answers of `score/medical.jsonl`."""
+    """Answer `ingest/questions.jsonl`: with `model/checkpoint`, the canned sentence, answers of `score/medical.jsonl`, or own ones.
+
+    As a human, questions with a single answer of their own become rejects; where all have, there is no prediction.
+    """
     questions = sample(list(read(inputs["ingest"] / "questions.jsonl", Question)), config.max_questions, context.seed)
     if not questions:
         raise ValueError("generate: no benchmark questions; add a source of format 'webmedqa' to ingest.sources")
+    facts: dict[str, Any] = {"system": config.system}
+    rejects: list[Reject] = []
     if config.kind == "checkpoint":
         predictions = _with_model(config, questions, inputs["model"] / "checkpoint", out, context)
     elif config.kind == "canned":
         predictions = [_prediction(config, question, config.canned) for question in questions]
+    elif config.kind == "human":
+        predictions, rejects = _of_humans(config, questions, context.seed)
     else:
-        answers = [dialogue.answers[-1] for dialogue in read(inputs["score"] / "medical.jsonl", Dialogue)]
-        if not answers:
-            raise ValueError("generate: no training answers to draw from; the score stage kept no medical record")
-        drawn = random_answers(questions, answers, context.seed)
-        predictions = [_prediction(config, question, answer) for question, answer in zip(questions, drawn, strict=True)]
+        answers, similarities = _of_training(config, questions, inputs["score"] / "medical.jsonl", context.seed)
+        predictions = [_prediction(config, question, answer) for question, answer in zip(questions, answers, strict=True)]
+        if similarities:
+            facts["mean_similarity"] = round(sum(similarities) / len(similarities), 4)
     write(out / "predictions.jsonl", predictions)
+    write(out / "rejects.jsonl", rejects)
     finishes = Counter(prediction.finish for prediction in predictions)
     return Result(
-        num_in=len(questions), num_out=len(predictions), facts={"system": config.system, "finish": dict(sorted(finishes.items()))}
+        num_in=len(questions),
+        num_out=len(predictions),
+        dropped=Counter(reject.reason for reject in rejects),
+        facts=facts | {"finish": dict(sorted(finishes.items()))},
     )
+
+
+def _of_training(config: System, questions: Sequence[Question], path: Path, seed: int) -> tuple[list[str], list[float]]:
+    """(answers, their questions' similarities, where they were looked for)."""
+
+    def dialogues() -> Iterator[Dialogue]:
+        return read(path, Dialogue)
+
+    if next(dialogues(), None) is None:
+        raise ValueError("generate: no training answers to draw from; the score stage kept no medical record")
+    if config.kind == "retrieved":
+        return retrieved_answers(questions, dialogues)
+    return list(random_answers(questions, [dialogue.answers[-1] for dialogue in dialogues()], seed)), []
+
+
+def _of_humans(config: System, questions: Sequence[Question], seed: int) -> tuple[list[Prediction], list[Reject]]:
+    predictions, rejects = [], []
+    for question in questions:
+        reference = human_reference(question, seed)
+        if reference is None:
+            detail = f"{len(question.references)} answer of its own: none would be left to score against"
+            rejects.append(Reject.of(question, "generate", "single_reference", detail))
+        else:
+            made = _prediction(config, question, question.references[reference])
+            predictions.append(msgspec.structs.replace(made, reference=reference))
+    return predictions, rejects
 
 
 def _prediction(config: System, question: Question, answer: str, finish: str = "stop") -> Prediction:

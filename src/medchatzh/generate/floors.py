@@ -1,0 +1,39 @@
+"""The floors that any model must beat, and what people reach: answers that cost no model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from medchatzh.records import Dialogue, Question
+
+
+def random_answers(questions: Sequence[Question], answers: Sequence[str], seed: int) -> Iterator[str]:
+    """A random training answer a question, drawn with replacement."""
+    drawn = np.random.default_rng(seed).integers(len(answers), size=len(questions))
+    return (answers[number] for number in drawn)
+
+
+def retrieved_answers(questions: Sequence[Question], dialogues: Callable[[], Iterable[Dialogue]]) -> tuple[list[str], list[float]]:
+    """(answers, similarities): the first answer of the training dialogue whose first question is nearest to all that the user asked.
+
+    `dialogues` is called three times, so that no more than a block of them is held. ValueError where there is none.
+    """
+    from medchatzh.generate.nearest import nearest
+
+    asked = ["\n".join(turn.content for turn in question.turns if turn.role == "user") for question in questions]
+    found = nearest(asked, lambda: (dialogue.question for dialogue in dialogues()))
+    wanted = set(found.places.tolist())
+    answers = {place: dialogue.answers[0] for place, dialogue in enumerate(dialogues()) if place in wanted}
+    return [answers[place] for place in found.places.tolist()], found.similarities.tolist()
+
+
+def human_reference(question: Question, seed: int) -> int | None:
+    """Which of a question's own answers stands for a human's answer; None where it has less than two, and none would be left to score
+    against. By the hash of the id, so that it does not hang on what else is asked."""
+    if len(question.references) < 2:
+        return None
+    digest = hashlib.blake2b(f"{seed} {question.id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % len(question.references)

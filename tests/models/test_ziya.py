@@ -1,0 +1,63 @@
+"""The Ziya reward model, from a folder as it is published, against its definition."""
+
+import numpy as np
+import pytest
+import torch
+from tests.models import published
+from transformers import LlamaConfig, LlamaModel
+
+from medchatzh import models
+from medchatzh.models import ziya
+from medchatzh.models.weights import Weights
+from medchatzh.records import Turn
+
+PAIRS = [(Turn("user", f"第{n}个问题？" * (n + 1)), Turn("assistant", "多休息，清淡饮食。" * (n % 4 + 1))) for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return published.ziya(tmp_path_factory.mktemp("ziya") / "reward", bias=0.25)
+
+
+def by_definition(folder, turns):
+    """Head at the last token of BOS, text, EOS, by a body of transformers and the tensors of the file."""
+    weights = Weights(folder)
+    body = LlamaModel(LlamaConfig(**published.LLAMA_CONFIG)).eval()
+    body.load_state_dict({name.removeprefix("model."): weights.read(name) for name in weights.names if "value" not in name and "inv_" not in name})
+    tokenizer, _ = models.load_tokenizer(folder)
+    text = f"Human:{turns[0].content}\n\nAssistant:{turns[1].content}"
+    ids = [1, *tokenizer(text, add_special_tokens=False)["input_ids"], 2]
+    with torch.inference_mode():
+        last = body(torch.tensor([ids])).last_hidden_state[0, -1]
+    return float(last @ weights.read("value_head.weight")[0]) + float(weights.read("value_head.bias"))
+
+
+def test_a_score_is_the_heads_value_at_eos(folder):
+    scores = ziya.Judge(folder, precision="fp32").score(PAIRS)
+    assert scores == pytest.approx([by_definition(folder, turns) for turns in PAIRS], abs=1e-5)
+    assert len(set(scores)) == len(PAIRS)
+
+
+def test_a_score_does_not_depend_on_its_company(folder):
+    judge = ziya.Judge(folder, precision="fp32")
+    assert np.array_equal(judge.score(PAIRS)[2:3], judge.score(PAIRS[2:3]))
+
+
+def test_a_long_answer_is_cut_and_still_ends_with_eos(folder):
+    tokenizer, _ = models.load_tokenizer(folder)
+    whole = ziya.ids(PAIRS[0], tokenizer)
+    long = ziya.ids((PAIRS[0][0], Turn("assistant", PAIRS[0][1].content * 300)), tokenizer)
+    assert len(long) == 1024 and (long[0], long[-1]) == (1, 2)
+    assert long[: len(whole) - 1] == whole[:-1]
+
+
+def test_it_is_told_from_a_reward_model_of_our_own(folder, checkpoint):
+    assert ziya.is_ziya(folder) and not ziya.is_ziya(checkpoint)
+    with pytest.raises(ValueError, match="not Ziya's reward model"):
+        ziya.Judge(checkpoint)
+
+
+def test_a_dialogue_of_several_exchanges_is_refused(folder):
+    tokenizer, _ = models.load_tokenizer(folder)
+    with pytest.raises(ValueError, match="one question and its answer"):
+        ziya.ids((*PAIRS[0], *PAIRS[1]), tokenizer)
