@@ -10,7 +10,9 @@ from medchatzh.records import Question
 
 def asked(number: int, category: str = "内科", split: str = "test", **more) -> Question:
     fields = {"question": "问", "references": ("答",), "distractors": ("甲", "乙", "丙", "丁")} | more
-    return Question(id=f"web:{number}", category=category, origin=f"webmedqa/{split}.zip!medQA.{split}.txt:{number}", **fields)
+    return Question(
+        id=f"web:{number}", source="webmedqa", category=category, origin=f"webmedqa/{split}.zip!medQA.{split}.txt:{number}", **fields
+    )
 
 
 def test_table_2_has_the_papers_23_categories_once():
@@ -94,3 +96,12 @@ def test_a_sample_is_fixed_and_in_order():
     assert chosen == benchmarks.sample(questions, 10, seed=3) != benchmarks.sample(questions, 10, seed=4)
     assert len(chosen) == 10 and chosen == sorted(chosen, key=lambda one: int(one.id.partition(":")[2]))
     assert benchmarks.sample(questions, 0, 3) == benchmarks.sample(questions, 99, 3) == questions
+
+
+def test_a_page_has_each_source_under_its_own_name():
+    page = benchmarks.page([asked(1), asked(2), Question(id="mine:1", source="mine", question="问", references=("答",))])
+    assert [line for line in page.splitlines() if line.startswith("# ")] == [
+        "# webmedqa (stand-in or part: 2 questions; webMedQA has 50,610, 6,337, 6,337)",
+        "# mine",
+    ]
+    assert "2 loaded = 0 with a repeated id + 2 to be scored" in page

@@ -202,3 +202,34 @@ def test_dialogues_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     dialogues = [dialogue(n, f"问{n}", f"答{n}") for n in range(30)]
     answers, _ = floors.retrieved_answers([asked(1, question="问7")], lambda: islice(dialogues, 30))
     assert answers == ["答7"]
+
+
+def test_a_model_answers_and_an_interrupted_run_goes_on_in_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    """Whatever was answered when it was killed, and a torn line: the rest is made, and nothing twice."""
+    questions = [asked(n, question=f"{TOPICS[n % 6]}{'的' * (n % 4)}怎么办？") for n in range(12)] + [asked(12, question="长" * 400)]
+    inputs = {"ingest": tmp_path / "ingest", "model": checkpoint.parent}
+    inputs["ingest"].mkdir()
+    records.write(inputs["ingest"] / "questions.jsonl", questions)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/checkpoint").symlink_to(checkpoint)
+    inputs["model"] = tmp_path / "model"
+    decoding = generate.Decoding(max_new_tokens=8, min_new_tokens=1)
+    config = generate.System(system="x", decoding=decoding, batch_size=4)
+
+    def run(name: str, journal: bytes = b"") -> tuple[bytes, list[bytes]]:
+        out = tmp_path / name
+        (out / "scratch").mkdir(parents=True)
+        (out / "scratch/answers.jsonl").write_bytes(journal)
+        result = generate.run(config, inputs, out, Context(seed=1, threads=1))
+        assert result.num_out == 13 and result.facts["finish"]["prompt_too_long"] == 1
+        return (out / "predictions.jsonl").read_bytes(), (out / "scratch/answers.jsonl").read_bytes().splitlines(keepends=True)
+
+    whole, lines = run("whole")
+    assert len(lines) == 13
+    for number, torn in ((0, b""), (5, b'[7,["'), (13, b"")):
+        again, resumed = run(f"after{number}", b"".join(lines[:number]) + torn)
+        assert again == whole and sorted(resumed) == sorted(lines) and resumed[:number] == lines[:number]
+    talk = asked(20, history=(Turn("user", "头痛"), Turn("assistant", "多久")))
+    records.write(inputs["ingest"] / "questions.jsonl", [*questions, talk])
+    with pytest.raises(ValueError, match="1 questions follow earlier turns"):
+        generate.run(config, inputs, tmp_path, Context())

@@ -194,6 +194,15 @@ def split_of(origin: str) -> str:
     return found[-1].lower() if found else ""
 
 
+def page(questions: Iterable[Question]) -> str:
+    """Table 2 of each source of the benchmark, as Markdown."""
+    sources: dict[str, list[Question]] = {}
+    for question in questions:
+        sources.setdefault(question.source, []).append(question)
+    tables = {source: table2(asked) for source, asked in sources.items()}
+    return "\n".join(markdown(table, shown_name(source, table.num_scored)) for source, table in tables.items())
+
+
 def markdown(table: Table2, name: str) -> str:
     """Table 2 and the reconciliation as Markdown; `name` is what `shown_name` gives."""
     splits = [split for split in table.splits if split]

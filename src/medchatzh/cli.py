@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
                 help="take this input from a folder instead of running the stage that makes it (repeatable; needs --out)",
             )
             command.add_argument("--out", type=Path, metavar="DIR", help="write this stage's output to that new folder")
+        if name == "report":
+            command.add_argument("--force", action="store_true", help="rank scores of different signatures too, marked ‡")
     return root
 
 
@@ -120,7 +122,8 @@ def _dispatch(options: argparse.Namespace) -> int:
     from medchatzh.pipeline import Plan
     from medchatzh.run import Context
 
-    plan = Plan(options.recipe, options.set, options.runs)
+    forced = ["report.force=true"] if getattr(options, "force", False) else []
+    plan = Plan(options.recipe, [*options.set, *forced], options.runs)
     context = Context(
         seed=plan.seed, workers=options.workers, executor=options.executor, threads=options.threads, cache=options.runs / ".cache"
     )

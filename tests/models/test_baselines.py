@@ -1,4 +1,4 @@
-"""Each baseline against what its own published code did when it was run on tiny checkpoints (record_baselines.py wrote the golden file)."""
+"""Each baseline against what its own published code did on tiny checkpoints (record_baselines.py ran it, and wrote the golden file)."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models import published
 
 from medchatzh import models
 from medchatzh.models import adapters, baselines, beams, deltas
 from medchatzh.models.baselines import answer, baseline, extract, from_text, ids, render, request
 from medchatzh.records import Turn
+from tests.models import published
 
 CASES = json.loads((Path(__file__).parents[1] / "golden" / "baselines.json").read_text("utf-8"))
 
@@ -148,7 +148,8 @@ def test_huatuogpts_history_ends_each_answer_with_the_tokenizers_eos():
 
 def test_the_papers_dialogues_get_chinese_punctuation():
     """`process_response` of modeling_baichuan.py: ASCII marks beside a hanzi."""
-    assert extract(baseline("medchatzh"), DIALOGUE, "头疼:多休息,少熬夜;好吗?[[训练时间]] T,38:5 ") == "头疼：多休息，少熬夜；好吗？2023年 T,38:5"
+    expected = "头疼：多休息，少熬夜；好吗？2023年 T,38:5"
+    assert extract(baseline("medchatzh"), DIALOGUE, "头疼:多休息,少熬夜;好吗?[[训练时间]] T,38:5 ") == expected
 
 
 def test_an_eos_written_in_the_answer_ends_huatuogpts():
@@ -188,7 +189,7 @@ def test_new_text_is_read_as_if_the_prompt_stood_before_it(name, variant):
     marker = chosen.question.marker
     if marker:
         assert from_text(chosen, [Turn("user", "头疼")], f"多休息。{marker}再说") == "多休息。"
-        assert from_text(chosen, [Turn("user", f"头疼{marker}呢")], "多休息。").startswith("呢"), "a marker in the question, as in its own code"
+        assert from_text(chosen, [Turn("user", f"头疼{marker}呢")], "多休息。").startswith("呢")
 
 
 def test_the_papers_way_for_its_own_model_is_the_official_one():

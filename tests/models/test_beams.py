@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.models import published
 
 from medchatzh import models
 from medchatzh.models import beams
+from tests.models import published
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,5 @@ def test_all_beams_together_find_the_best_of_all_answers(model):
         every = [[*answer, token] for answer in every for token in range(4)]
         ended += [answer for answer in every if answer[-1] == 2]
         every = [answer for answer in every if answer[-1] != 2]
-    scores = {
-        tuple(answer): likelihood(tiny, prompt, answer) / (len(prompt) + len(answer) - (answer[-1] == 2)) for answer in ended + every
-    }
+    scores = {tuple(answer): likelihood(tiny, prompt, answer) / (len(prompt) + len(answer) - (answer[-1] == 2)) for answer in ended + every}
     assert tuple(beams.search(tiny, prompt, 64, 3, eos_id=2)) == max(scores, key=scores.__getitem__)

@@ -73,7 +73,7 @@ def test_penalized_logits_have_the_bits_of_transformers(row, seed):
 
 
 @pytest.mark.parametrize("top_k", [0, 1, 10, 500])
-@pytest.mark.parametrize("top_p", [0.05, 0.75, 1.0])
+@pytest.mark.parametrize("top_p", [1e-9, 0.05, 0.75, 1.0])
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.0])
 def test_sampled_tokens_have_the_distribution_of_transformers(temperature, top_p, top_k):
     """Draws spread evenly over [0, 1) give each token its share, but for two draws at its ends."""

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tests.models import published
 from transformers import LlamaConfig, LlamaModel
 
 from medchatzh import models
 from medchatzh.models import ziya
 from medchatzh.models.weights import Weights
 from medchatzh.records import Turn
+from tests.models import published
 
 PAIRS = [(Turn("user", f"第{n}个问题？" * (n + 1)), Turn("assistant", "多休息，清淡饮食。" * (n % 4 + 1))) for n in range(6)]
 
@@ -23,7 +23,8 @@ def by_definition(folder, turns):
     """Head at the last token of BOS, text, EOS, by a body of transformers and the tensors of the file."""
     weights = Weights(folder)
     body = LlamaModel(LlamaConfig(**published.LLAMA_CONFIG)).eval()
-    body.load_state_dict({name.removeprefix("model."): weights.read(name) for name in weights.names if "value" not in name and "inv_" not in name})
+    names = [name for name in weights.names if name.startswith("model.") and "inv_freq" not in name]
+    body.load_state_dict({name.removeprefix("model."): weights.read(name) for name in names})
     tokenizer, _ = models.load_tokenizer(folder)
     text = f"Human:{turns[0].content}\n\nAssistant:{turns[1].content}"
     ids = [1, *tokenizer(text, add_special_tokens=False)["input_ids"], 2]

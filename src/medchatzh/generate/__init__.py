@@ -24,11 +24,13 @@ from medchatzh.run import SCRATCH, Context, Progress, Result
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "numpy")
 
+_encode = msgspec.json.Encoder().encode
+
 
 class Config(Settings, frozen=True, kw_only=True):
     decoding: Decoding = Decoding()
     batch_size: int = 32
-    """Questions decoded together."""
+    """Questions decoded side by side."""
     max_prompt_tokens: int = 1024
     """A longer question gets an empty answer, marked `prompt_too_long` (the paper's script cuts it silently)."""
     max_questions: int = 0
@@ -125,43 +127,34 @@ def _prediction(config: System, question: Question, answer: str, finish: str = "
 
 
 def _with_model(config: System, questions: Sequence[Question], checkpoint: Path, out: Path, context: Context) -> list[Prediction]:
-    """Batches of similar length, each appended to `batches.jsonl` when it is done; a rerun goes on after the last whole one.
+    """Each answer is appended to `answers.jsonl` when it is there; a rerun goes on with the questions that have none.
 
-    The batches depend on the questions alone: a batch's make-up moves the last bits of its logits, and so might move an answer.
+    An answer does not depend on what is decoded beside it, so an interrupted run ends in the same bytes.
     """
-    journal = out / SCRATCH / "batches.jsonl"
-    order = sorted(range(len(questions)), key=lambda number: (len(questions[number].question), number))
-    batches = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
+    journal = out / SCRATCH / "answers.jsonl"
     journal.parent.mkdir(exist_ok=True)
-    done = _journal(journal)
-    engine: Engine | None = None
-    answers: dict[int, tuple[str, str]] = {}
-    for answered in done:
-        answers |= dict(answered)
-    with Progress(config.system[:12], total=len(questions), unit="questions", initial=len(answers)) as progress, journal.open("ab") as file:
-        for batch in batches[len(done) :]:
-            if engine is None:
-                engine = Engine(checkpoint, context.threads)
-            texts = [questions[number].question for number in batch]
-            answered = list(zip(batch, engine.answer(texts, config.decoding, config.max_prompt_tokens, context.seed), strict=True))
-            file.write(msgspec.json.encode(answered) + b"\n")
-            file.flush()
-            answers |= dict(answered)
-            progress.add(len(batch))
+    answers = _journal(journal)
+    missing = sorted(set(range(len(questions))) - answers.keys(), key=lambda number: (len(questions[number].question), number))
+    if missing:
+        if talks := sum(bool(question.history) for question in questions):
+            raise ValueError(f"generate: {talks:,} questions follow earlier turns, which a checkpoint cannot be given yet; leave them out")
+        engine = Engine(checkpoint, context.threads, config.batch_size)
+        asked = [questions[number].question for number in missing]
+        with Progress(config.system[:12], len(questions), "questions", initial=len(answers)) as progress, journal.open("ab") as file:
+            for place, answered in engine.answers(asked, config.decoding, config.max_prompt_tokens, context.seed):
+                file.write(_encode((missing[place], answered)) + b"\n")
+                file.flush()
+                answers[missing[place]] = answered
+                progress.add()
     return [_prediction(config, question, *answers[number]) for number, question in enumerate(questions)]
 
 
-def _journal(path: Path) -> list[list[tuple[int, tuple[str, str]]]]:
-    """The whole batches of an interrupted run; a torn last line is cut off the file."""
+def _journal(path: Path) -> dict[int, tuple[str, str]]:
+    """The (answer, finish) of the questions that an interrupted run answered; a torn last line is cut off the file."""
     if not path.exists():
-        return []
-    done: list[list[tuple[int, tuple[str, str]]]] = []
-    whole = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        done.append(msgspec.json.decode(line, type=list[tuple[int, tuple[str, str]]]))
-        whole += len(line)
-    with path.open("r+b") as file:
-        file.truncate(whole)
-    return done
+        return {}
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(sum(map(len, lines)) - len(lines.pop()))
+    return dict(msgspec.json.decode(line, type=tuple[int, tuple[str, str]]) for line in lines)

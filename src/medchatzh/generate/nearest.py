@@ -124,7 +124,7 @@ def _search(terms, starts, weights, block, offset, best, places):
 
 def _sums(owners: NDArray[np.int64], values: NDArray[np.int64], num_owners: int) -> NDArray[np.float64]:
     """The sum of each owner's values, which is exact in 53 bits."""
-    return np.bincount(owners, weights=values, minlength=num_owners)
+    return np.asarray(np.bincount(owners, weights=values, minlength=num_owners), np.float64)
 
 
 def _blocks(documents: Iterable[str]) -> Iterator[list[str]]:

@@ -1,46 +1,140 @@
-"""ROUGE-1, ROUGE-2, ROUGE-L with the arithmetic of Google's rouge-score: clipped counts, F1, the best reference counts."""
+"""ROUGE-1, ROUGE-2, ROUGE-L with the numbers of the three libraries in use, from integer counts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING
+import re
+from typing import Literal, NamedTuple
 
+import numpy as np
+
+from medchatzh.metrics.batch import Batch, Splitter
+from medchatzh.metrics.counts import Counts, Floats, best
+from medchatzh.metrics.metric import Metric
+from medchatzh.metrics.segment import Tokens
 from medchatzh.metrics.signature import signature, version
 
-if TYPE_CHECKING:
-    from rouge_score.rouge_scorer import RougeScorer
-
-_KINDS = {"ROUGE-1": "rouge1", "ROUGE-2": "rouge2", "ROUGE-L": "rougeL"}
+VERSIONS = {"rouge-score": "0.1.2", "rouge-chinese": "1.0.3", "rouge": "1.0.1"}
+"""The libraries, and the release of each whose numbers these are."""
 
 
-class _Given:
-    """Hands tokens through. rouge-score's own tokenizer keeps [a-z0-9] only: two equal Chinese strings would score 0."""
+class Overlap(NamedTuple):
+    """What precision and recall divide, by reference and by kind (unigrams, bigrams, longest common subsequence): (m, 3) each."""
 
-    def tokenize(self, tokens: Sequence[str]) -> Sequence[str]:
-        return tokens
+    common: Floats
+    hypothesis: Floats
+    reference: Floats
 
 
-class Rouge:
-    """ROUGE F1 (Lin 2004), by kind the maximum over references; the longest common subsequence is of whole texts.
+class Rouge(Metric, frozen=True, kw_only=True):
+    """ROUGE-1, ROUGE-2, ROUGE-L (Lin 2004): F1 as one of three libraries works it out.
 
-    About 5 ms a reference of 155 characters, nearly all of it the table of the subsequence, in plain Python.
+    | `library` | n-grams | ROUGE-L | F |
+    |---|---|---|---|
+    | `rouge-score` (Google) | counted, clipped | length of the subsequence | 2PR / (P + R) |
+    | `rouge-chinese` | sets | length of the subsequence | 2PR / (P + R + 1e-8) |
+    | `rouge` (pltrdy) | sets | *different tokens* of the one subsequence it reads out, over different tokens; sentences end at `.` | as above |
+
+    The last two take one string, tokens joined by a space, and cut it again: at each `.` (which goes, inside `38.5` too), or after `。！？?`,
+    six dots and `……`. A sentence of nothing but white space is one empty token to them, that counts. All of that is as they do it.
+
+    Where they raise: a hypothesis or reference without a sentence (ValueError there) scores 0; so does nothing else. `rouge` needs a
+    recursion a token and fails near 1,000 tokens; this does not. No reference is a ValueError.
     """
 
-    names = tuple(_KINDS)
+    library: Literal["rouge-score", "rouge-chinese", "rouge"] = "rouge-score"
+    aggregate: Literal["max", "mean"] = "max"
+    """Over the references of an item: by kind that with the largest F, or the mean."""
 
-    @cached_property
-    def _scorer(self) -> RougeScorer:
-        from rouge_score.rouge_scorer import RougeScorer
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ("ROUGE-1", "ROUGE-2", "ROUGE-L")
 
-        return RougeScorer(list(_KINDS.values()), tokenizer=_Given())
+    def scores(self, batch: Batch) -> Floats:
+        return 100 * self.precision_recall_f(batch)[:, :, 2]
 
-    def score(self, hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
-        if not references:
-            raise ValueError("ROUGE needs at least one reference")
-        best = self._scorer.score_multi(references, hypothesis)
-        return {name: 100.0 * float(best[kind].fmeasure) for name, kind in _KINDS.items()}
+    def precision_recall_f(self, batch: Batch) -> Floats:
+        """(n, 3, 3): by item and kind, precision, recall and F1, 0 to 1; those of the reference with the largest F, or their means."""
+        counts = batch.referenced
+        common, hypothesis, reference = self._overlap(batch, counts)
+        precision = common / np.maximum(hypothesis, 1)
+        recall = common / np.maximum(reference, 1)
+        both = precision + recall
+        if self.library == "rouge-score":
+            f1 = 2 * precision * recall / np.where(both > 0, both, 1)
+        else:
+            f1 = 2.0 * ((precision * recall) / (both + 1e-8))
+        values = np.stack([precision, recall, f1], axis=2)
+        if self.aggregate == "mean":
+            return np.add.reduceat(values, counts.items[:-1]) / np.diff(counts.items)[:, None, None]
+        return np.stack([values[best(f1[:, kind], counts), kind] for kind in range(3)], axis=1)
+
+    def _overlap(self, batch: Batch, counts: Counts) -> Overlap:
+        if self.library == "rouge-score":
+            return _clipped(counts)
+        read, split = (_sets, rouge_chinese_sentences) if self.library == "rouge-chinese" else (_words, rouge_sentences)
+        overlap = read(counts)
+        pairs, recounted = batch.recounted(split)
+        for whole, part in zip(overlap, read(recounted), strict=True):
+            whole[pairs] = part
+        return overlap
 
     def signature(self, references: str) -> str:
-        shared = {"refs": references, "agg": "mean", "v": version("rouge-score")}
-        return signature("ROUGE", lvl="sentence", f="1", multi="max", tok="char", ws="drop", **shared)
+        shared = {"refs": references, "agg": self.aggregate, "v": version(f"{self.library}-{VERSIONS[self.library]}")}
+        return signature("ROUGE", lvl="sentence", f="1", **self.segmenter.parts, **shared)
+
+
+def _clipped(counts: Counts) -> Overlap:
+    lengths = counts.lengths[counts.item_of]
+    return Overlap(
+        _columns(*counts.pair_matches[:, :2].T, counts.lcs),
+        _columns(lengths, np.maximum(lengths - 1, 0), lengths),
+        _columns(counts.ref_lengths, np.maximum(counts.ref_lengths - 1, 0), counts.ref_lengths),
+    )
+
+
+def _sets(counts: Counts) -> Overlap:
+    return Overlap(
+        _columns(*counts.common.T, counts.lcs),
+        _columns(*counts.distinct[counts.item_of].T, counts.lengths[counts.item_of]),
+        _columns(*counts.ref_distinct.T, counts.ref_lengths),
+    )
+
+
+def _words(counts: Counts) -> Overlap:
+    singles, pairs = counts.distinct[counts.item_of].T
+    ref_singles, ref_pairs = counts.ref_distinct.T
+    return Overlap(_columns(*counts.common.T, counts.lcs_words), _columns(singles, pairs, singles), _columns(ref_singles, ref_pairs, ref_singles))
+
+
+def _columns(*parts) -> Floats:
+    return np.stack(parts, axis=1).astype(np.float64)
+
+
+def rouge_sentences(tokens: Tokens) -> list[Tokens]:
+    """The sentences that pltrdy's `rouge` finds in tokens joined by a space, and the words in each."""
+    if isinstance(tokens, str) and "." not in tokens and tokens.split() == [tokens]:
+        return [tokens]
+    return _words_of([part for part in " ".join(tokens).split(".") if part], tokens)
+
+
+# Its four substitutions, each of which puts a line break between the groups.
+_BREAKS = [re.compile(pattern) for pattern in ("([。！？?])([^”’])", r"(\.{6})([^”’])", "(…{2})([^”’])", "([。！？?][”’])([^，。！？?])")]
+
+
+def rouge_chinese_sentences(tokens: Tokens) -> list[Tokens]:
+    """The words that `rouge-chinese` finds in tokens joined by a space: as one sentence, since it counts across its sentences."""
+    if isinstance(tokens, str) and tokens.split() == [tokens]:  # single characters: every break falls on a space
+        return [tokens]
+    text = " ".join(tokens)
+    for pattern in _BREAKS:
+        text = pattern.sub(r"\1\n\2", text)
+    parts = _words_of([part for part in text.rstrip().split("\n") if part], tokens)
+    return ["".join(parts)] if isinstance(tokens, str) else [[word for part in parts for word in part]]  # type: ignore[arg-type]
+
+
+def _words_of(sentences: list[str], tokens: Tokens) -> list[Tokens]:
+    """Its words; one empty word where there is nothing but white space. Characters stay a string, and a space stands for that word."""
+    words = [sentence.split() for sentence in sentences]
+    if isinstance(tokens, str):
+        return ["".join(part) or " " for part in words]
+    return [part or [""] for part in words]

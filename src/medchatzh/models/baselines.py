@@ -1,10 +1,10 @@
 """Baselines by name: how each model's own code asks its question, decodes, and finds the answer in what it decoded.
 
-A baseline is data, read off the code that its authors published (`source`), to the byte and with its faults, because a baseline that is asked
-in another way is another system. `official` is how its authors run it, `paper` how the MedChatZH paper's script runs it. What the own
-code does is told in docs/baselines.md; a test compares all of it with what that code gave when it was run.
+A baseline is data, read off the code that its authors published (`source`), to the byte and with its faults, because a baseline that is
+asked in another way is another system. `official` is how its authors run it, `paper` how the MedChatZH paper's script runs it. What is
+odd about them is told in docs/baselines.md; tests compare all of it with what that code gave when it was run.
 
-Other than in `prompt`, which serves our own models, text is tokenized in one piece and a special token inside it counts as one: theirs do so.
+Unlike in `prompt`, which serves our own models, a special token inside a user's text counts as one here: their code reads it so.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     keeps: Literal["first", "last"] = "first"
     """Which ids those are. `first` cuts the end of a long question, and the header of the answer with it."""
     reads: Literal["after_marker", "after_prompt", "after_question", "new"] = "new"
-    """Where the answer stands. `after_marker`: behind the first `marker` in the decoded prompt and answer, up to a second one; `after_prompt`,
-    `after_question`: behind as many characters as the decoded prompt or the question has; `new`: in what was decoded alone."""
+    """Where the answer stands. `after_marker`: behind the first `marker` in the decoded prompt and answer, up to a second one;
+    `after_prompt`, `after_question`: behind as many characters as the decoded prompt or the question has; `new`: in the new ids alone,
+    behind the last `marker`, if any."""
     marker: str = ""
     tokenizer: Literal["slow", "fast"] = "fast"
     """Which of the two in transformers its own code loads. They decode stray bytes otherwise, see `_decoded`."""
@@ -68,7 +69,8 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     """Repository and files that this was read off."""
     reached: Literal["checkpoint", "adapter", "delta", "endpoint"]
-    """`adapter`: LoRA on a base, see `adapters.merge`; `delta`: base + delta, see `deltas.apply`; `endpoint`: over HTTP, or by a file of predictions."""
+    """`adapter`: LoRA on a base, see `adapters.merge`; `delta`: base + delta, see `deltas.apply`; `endpoint`: over HTTP, or by a file
+    of predictions."""
     question: Form
     """How a single question is asked."""
     dialogue: Form | None = None
@@ -162,13 +164,14 @@ def _whole(chosen: Baseline, turns: Sequence[Turn], tokenizer: PreTrainedTokeniz
 
 
 def tokenized(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids of a text as LLaMA's tokenizers gave them in 2023: special tokens in it are read as such, and a space is put in front of the text and
-    of what stands behind each of them. (transformers 5 puts it in front of the text alone, and only where there is none.)"""
+    """Ids of a text as LLaMA's tokenizers gave them in 2023: special tokens in it are read as such, and a space is put in front of the
+    text and of what stands behind each of them. (transformers 5 puts it in front of the text alone, and only where there is none.)"""
     has_prefix = tokenizer.tokenize("a")[0].startswith("▁")
+    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     ids: list[int] = []
-    for piece in re.split(f"({'|'.join(map(re.escape, tokenizer.all_special_tokens))})", text):
-        if piece in tokenizer.all_special_tokens:
-            ids.append(int(tokenizer.convert_tokens_to_ids(piece)))
+    for piece in re.split(f"({'|'.join(map(re.escape, special))})", text):
+        if piece in special:
+            ids.append(special[piece])
         elif piece:
             prefix = " " if has_prefix and piece.startswith(" ") else ""
             ids += tokenizer(prefix + piece, add_special_tokens=False)["input_ids"]
@@ -187,8 +190,8 @@ def answer(chosen: Baseline, turns: Sequence[Turn], new_ids: Sequence[int], toke
 
 
 def _decoded(ids: list[int], form: Form, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Text of ids. LLaMA spells most hanzi in bytes. Where an answer is cut inside one, the fast tokenizer replaces every byte of the run that
-    the stray ones stand in, so whole characters before them, too; sentencepiece, which the slow one is, replaces the stray bytes alone."""
+    """Text of ids. LLaMA spells most hanzi in bytes. Where an answer is cut inside one, the fast tokenizer replaces every byte of the run
+    that the stray ones stand in, so whole characters before them, too; sentencepiece, the slow one, replaces the stray bytes alone."""
     if form.tokenizer == "fast":
         return str(tokenizer.decode(ids, skip_special_tokens=form.skips_special_tokens))
     assert form.skips_special_tokens  # else spaces would have to be put around them
@@ -197,8 +200,13 @@ def _decoded(ids: list[int], form: Form, tokenizer: PreTrainedTokenizerBase) -> 
     for token in tokenizer.convert_ids_to_tokens([each for each in ids if each not in special]):
         byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
         text += bytes.fromhex(byte[1]) if byte else token.replace("▁", " ").encode()
-    codecs.register_error("medchatzh-each", lambda error: ("\ufffd", error.start + 1))
-    return text.decode(errors="medchatzh-each")
+    codecs.register_error("one by one", _replace_one)
+    return text.decode(errors="one by one")
+
+
+def _replace_one(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)
+    return "\ufffd", error.start + 1
 
 
 def extract(chosen: Baseline, turns: Sequence[Turn], decoded: str, prefix: str = "", eos: str = "</s>") -> str:
@@ -230,8 +238,8 @@ def extract(chosen: Baseline, turns: Sequence[Turn], decoded: str, prefix: str =
 def request(chosen: Baseline, turns: Sequence[Turn], *, num_prompt_tokens: int = 0, seed: int = 0) -> Request:
     """What to ask an endpoint. Baselines that only an endpoint has are asked as a chat, the others with their finished prompt.
 
-    ChatGLM's server puts a chat's earlier exchanges into its rounds itself. `num_prompt_tokens` counts where the limit is on prompt and answer
-    together. ValueError for a beam search, which no endpoint offers.
+    ChatGLM's server puts a chat's earlier exchanges into its rounds itself. `num_prompt_tokens` counts where the limit is on prompt and
+    answer together. ValueError for a beam search, which no endpoint offers.
     """
     form = chosen.form(turns)
     if chosen.num_beams > 1:
@@ -277,7 +285,13 @@ _ALL = (
         name="medchatzh",
         source="tyang816/MedChatZH: src/eval/inference.py; with a history src/dialog.py and modeling_baichuan.py",
         reached="checkpoint",
-        question=Form(template=prompt.template("medchatzh"), max_prompt_tokens=1024, reads="after_marker", marker="Assistant: \n", tokenizer="slow"),
+        question=Form(
+            template=prompt.template("medchatzh"),
+            max_prompt_tokens=1024,
+            reads="after_marker",
+            marker="Assistant: \n",
+            tokenizer="slow",
+        ),
         dialogue=Form(
             template=prompt.template("medchatzh"),
             history="window",

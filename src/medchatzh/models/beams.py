@@ -1,7 +1,7 @@
 """Beam search as transformers 4.30 does it, the version that BenTsao pins.
 
-Later versions find other answers: since 4.36 (pull requests 27351 and 27808) a beam's score is divided by the number of new tokens, up to
-4.35 by the length of prompt and answer without EOS. The longer a prompt, the less a long answer gains there, so this decides which beam wins.
+Later versions find other answers: since 4.36 (pull requests 27351 and 27808) a beam's score is divided by the number of new tokens, up
+to 4.35 by the length of prompt and answer without EOS. The longer the prompt, the less a long answer gains by that: another beam wins.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Base + delta: models that are published as the difference to a base which their authors may not pass on (HuatuoGPT-13B, Ziya-LLaMA-13B).
 
-Source: apply_delta.py of FreedomIntelligence/HuatuoGPT, which holds both models in memory (52 GB for 13B). Here a tensor of each and a shard
-of the sum are: see `weights`.
+Source: apply_delta.py of FreedomIntelligence/HuatuoGPT and of IDEA-CCNL/Fengshenbang-LM (Ziya), which hold both models in memory, 52 GB
+for 13B. Here a tensor of each and a shard of the sum are: see `weights`.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def _sample(scores: torch.Tensor, top_k: int, top_p: float, draws: Sequence[floa
     shares = scores.softmax(-1)
     if top_p < 1:
         rest = shares.flip(-1).cumsum(-1).flip(-1)  # from the least likely on, as transformers adds them up
-        rest[:, 0] = 1  # the likeliest stays, whatever top_p
+        rest[:, 0] = float("inf")  # the likeliest stays, however small top_p
         shares = shares.masked_fill(rest <= 1 - top_p, 0)
     totals = shares.double().cumsum(-1)
     wanted = torch.tensor(draws, dtype=torch.double, device=scores.device)[:, None] * totals[:, -1:]

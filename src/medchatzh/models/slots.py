@@ -58,7 +58,7 @@ class SlotModel:
         if self._cache.compiled and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
             _pack(model)
         self.reserve(1, 1)
-        self.sizes = ROW_SIZES
+        self.sizes = ROW_SIZES  # all of them while they are tried
         self.sizes = self._same_to_the_bit()
 
     def reserve(self, num_slots: int, num_positions: int) -> None:

@@ -1,7 +1,7 @@
 """Weights of a checkpoint folder, one tensor at a time: a model larger than memory can be changed on its way from one folder to another.
 
-Read are the layouts in which models are published: safetensors and PyTorch's `.bin`, in one file or in shards with an index. Every tensor is
-mapped, copied and let go, because the pages of a map count as memory for as long as it is open; opening a shard anew costs milliseconds.
+Read are the layouts in which models are published: safetensors and PyTorch's `.bin`, in one file or in shards with an index. Every tensor
+is mapped, copied and let go, because the pages of a map count as memory while it is open; opening a shard anew costs milliseconds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Ziya-LLaMA-7B-Reward as judge, in its published layout: a LLaMA body and a `value_head` of one output.
 
-Its model card (IDEA-CCNL/Ziya-LLaMA-7B-Reward) and reward_score.py of the paper's repository ask it alike: the text below with BOS and EOS, cut
-at 1,024 ids, and the head's value at the last of them. Their class comes with the checkpoint as code; it is LLaMA with a head, so
-none of that code is run here. They work in fp16 on a GPU; here it is fp32 or bf16 as anywhere in this package.
+Its model card (IDEA-CCNL/Ziya-LLaMA-7B-Reward) and reward_score.py of the paper's repository ask it alike: the text below with BOS and
+EOS, cut at 1,024 ids, and the head's value at the last of them. Their class comes with the checkpoint as code; it is LLaMA with a head,
+so none of that code is run here. They work in fp16 on a GPU; here it is fp32 or bf16 as anywhere in this package.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Judge:
         self._precision = precision
         self._tokenizer, _ = models.load_tokenizer(folder)
         try:
-            self._model = LlamaForSequenceClassification.from_pretrained(
+            self._model: models.Model = LlamaForSequenceClassification.from_pretrained(
                 folder, num_labels=1, key_mapping={"^value_head": "score"}, dtype=torch.float32, local_files_only=True
             )
         except Exception as error:  # SafetensorError, RuntimeError (shapes), OSError: whatever is wrong, it is this folder

@@ -1,0 +1,58 @@
+"""Answers and their references as tokens, and what was counted in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medchatzh.metrics.counts import Counts, count, offsets
+from medchatzh.metrics.segment import Tokens
+
+Splitter: TypeAlias = Callable[[Tokens], Sequence[Tokens]]
+"""Tokens → the sentences that a library makes of them; the tokens alone, as they are, where it changes nothing."""
+
+
+class Batch:
+    """n hypotheses, each with its references (0 or more). `compiled` as in `counts.count`.
+
+    Characters may come as strings, all of them or none: they are then counted without a Python object a token.
+    """
+
+    def __init__(self, hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]], compiled: bool | None = None) -> None:
+        assert len(hypotheses) == len(references), "each hypothesis has its references"
+        self._hypotheses = hypotheses
+        self._references = [reference for group in references for reference in group]
+        self._items = offsets(references)
+        self._compiled = compiled
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Every text is one sentence."""
+        return count([[text] for text in self._hypotheses], [[text] for text in self._references], self._items, self._compiled)
+
+    @property
+    def referenced(self) -> Counts:
+        """The counts; ValueError where an item has no reference."""
+        missing = np.flatnonzero(np.diff(self._items) == 0)
+        if missing.size:
+            raise ValueError(f"item {missing[0]} of {len(self._hypotheses)} has no reference: at least one reference is needed to score against")
+        return self.counts
+
+    def recounted(self, split: Splitter) -> tuple[NDArray[np.int64], Counts]:
+        """(k,) the references that `split` changes, or whose hypothesis it does, and the counts of these: k items of one reference each."""
+        hyp_cut, ref_cut = _changed(self._hypotheses, split), _changed(self._references, split)
+        item_of = self.counts.item_of.tolist()
+        pairs = [pair for pair, item in enumerate(item_of) if item in hyp_cut or pair in ref_cut]
+        hyps = [hyp_cut.get(item_of[pair], [self._hypotheses[item_of[pair]]]) for pair in pairs]
+        refs = [ref_cut.get(pair, [self._references[pair]]) for pair in pairs]
+        return np.array(pairs, np.int64), count(hyps, refs, np.arange(len(pairs) + 1), self._compiled)
+
+
+def _changed(texts: Sequence[Tokens], split: Splitter) -> dict[int, Sequence[Tokens]]:
+    """Number → sentences, of the texts that are not one sentence just as they are."""
+    cut = ((number, text, split(text)) for number, text in enumerate(texts))
+    return {number: sentences for number, text, sentences in cut if list(sentences) != [text]}

@@ -1,0 +1,60 @@
+"""A baseline's checkpoint, asked: the answers of its own code, from our decoding."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from medchatzh.models import adapters
+from medchatzh.models.asking import Asker
+from medchatzh.models.baselines import baseline
+from medchatzh.records import Turn
+from tests.models import published
+
+CASES = json.loads((Path(__file__).parents[1] / "golden" / "baselines.json").read_text("utf-8"))
+
+
+def dialogues_of(name, variant):
+    """The recorded dialogues of a baseline, and its own code's answers."""
+    cases = [case for case in CASES if (case["baseline"], case["variant"]) == (name, variant)]
+    turns = [[Turn("assistant" if number % 2 else "user", text) for number, text in enumerate(case["turns"])] for case in cases]
+    return turns, [case["answer"] or "" for case in cases]
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return published.llama(tmp_path_factory.mktemp("asking") / "llama")
+
+
+@pytest.mark.parametrize("name, variant", [("medchatzh", "official"), ("bentsao", "paper")])
+def test_answers_in_slots_are_those_of_its_own_code(llama, name, variant):
+    dialogues, expected = dialogues_of(name, variant)
+    answers = dict(Asker(baseline(name, variant), llama, num_slots=3).answers(dialogues))
+    assert [answers[number][0] for number in range(len(dialogues))] == expected
+    assert {finish for _, finish in answers.values()} <= {"stop", "length"}
+
+
+def test_answers_of_beams_are_those_of_its_own_code(llama, tmp_path):
+    adapters.merge(llama, published.lora(tmp_path / "lora"), tmp_path / "bentsao")
+    dialogues, expected = dialogues_of("bentsao", "official")
+    answers = dict(Asker(baseline("bentsao"), tmp_path / "bentsao").answers(dialogues[1:3]))
+    assert [answers[number][0] for number in range(2)] == expected[1:3]
+    assert [answers[number][1] for number in range(2)] == ["stop", "length"]
+
+
+def test_a_sampled_answer_depends_on_seed_and_question_alone(llama):
+    dialogues = [[Turn("user", f"第{number}问")] for number in range(4)]
+    asker = Asker(baseline("huatuogpt"), llama, num_slots=2)
+    answers = dict(asker.answers(dialogues, seed=1))
+    assert dict(asker.answers(dialogues[2:3], seed=1))[0] == answers[2]
+    assert dict(asker.answers(dialogues[2:3], seed=2))[0] != answers[2]
+
+
+def test_a_question_without_room_is_told(llama):
+    asker = Asker(baseline("bentsao"), llama)
+    assert dict(asker.answers([[Turn("user", "头疼" * 2000)]])) == {0: ("", "prompt_too_long")}
+
+
+def test_a_model_that_only_an_endpoint_has_is_refused(llama):
+    with pytest.raises(ValueError, match="reach it over an endpoint"):
+        Asker(baseline("chatglm-med"), llama)
