@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -17,36 +15,32 @@ from typing import Any
 import msgspec
 
 from medchatzh import records
-from medchatzh.metrics import text_metrics
 from medchatzh.metrics.bleu import SMOOTHINGS
 from medchatzh.metrics.comparison import Column, Comparison, System, categories, describe
+from medchatzh.metrics.counts import Floats
 from medchatzh.metrics.protocols import PROTOCOLS
 from medchatzh.metrics.published import TABLE_1
-from medchatzh.metrics.segment import characters
 from medchatzh.metrics.signature import signature
 from medchatzh.metrics.summary import JUDGE, Reconciliation, Summary
 from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Reject, Score
 from medchatzh.run import Context, Progress, Result
 
-VERSION = 1
-LIBRARIES = ("nltk", "rouge-score", "numpy")
+VERSION = 2
+LIBRARIES = ("numpy", "numba", "jieba")
 
 REWARD = "reward"
-
-# Under this many answers a pool costs more than it saves: each process imports NLTK first (.7 s).
-_POOL_FROM = 2_000
-# Answers handed over at a time: about a second of work.
-_CHUNK = 50
 
 
 class Config(Settings, frozen=True, kw_only=True):
     """How to score, and how sure to be."""
 
     protocols: tuple[str, ...] = ("strict", "medchatzh")
-    """Names in `metrics.protocols.PROTOCOLS`, which says why the first is `strict`."""
+    """`strict`, `medchatzh`, `huatuogpt-char`, `huatuogpt-jieba`, `llamafactory`: `metrics.protocols` says what each is, and why the first
+    is `strict`."""
     smoothing: str = "none"
-    """BLEU's smoothing: `none` (the paper states none), or NLTK's `method1` to `method7`."""
+    """BLEU's smoothing under `strict` and `medchatzh`: `none` (the paper states none), or NLTK's `method1` to `method7`. The others have
+    their own."""
     num_resamples: int = 2000
     """Bootstrap resamples. From seed to seed the ends of an interval then move by 3 % of its half-width (700 questions)."""
     min_category_size: int = 30
@@ -71,21 +65,25 @@ class Config(Settings, frozen=True, kw_only=True):
 
 def columns(config: Config) -> list[Column]:
     """The text metrics under each protocol, in the order of print."""
-    names = [name for metric in text_metrics(config.smoothing) for name in metric.names]
-    return [Column(protocol, name) for protocol in config.protocols for name in names]
+    return [Column(protocol, name) for protocol in config.protocols for name in PROTOCOLS[protocol].names]
 
 
-def score(pair: tuple[Prediction, Question], protocols: Sequence[str], smoothing: str) -> list[float]:
-    """The text metrics of one answer, in the order of `columns`."""
-    prediction, question = pair
-    hypothesis = characters(prediction.answer)
-    values: list[float] = []
-    for protocol in protocols:
-        references = [characters(text) for text in PROTOCOLS[protocol].references(question)]
-        for metric in text_metrics(smoothing):
-            scored = metric.score(hypothesis, references)
-            values += [scored[name] for name in metric.names]
-    return values
+def score(
+    pairs: Sequence[tuple[Prediction, Question]],
+    protocols: Sequence[str],
+    smoothing: str,
+    advance: Callable[[int], object] = lambda done: None,
+) -> Floats:
+    """The text metrics of answers: (n, 8 for each protocol), in the order of `columns`. `advance` hears of answers done, by protocol."""
+    import numpy as np
+
+    answers = [prediction.answer for prediction, _ in pairs]
+    parts = []
+    for name in protocols:
+        protocol = PROTOCOLS[name].smoothed(smoothing)
+        references = [protocol.references(question.without(prediction.reference)) for prediction, question in pairs]
+        parts.append(protocol.scores(answers, references, advance=advance))
+    return np.hstack(parts)
 
 
 class Benchmark:
@@ -103,6 +101,7 @@ class Benchmark:
         self.unscorable = {key for key, question in known.items() if not all(PROTOCOLS[name].references(question) for name in protocols)}
         """Ids of the questions without an answer to score against."""
         self.questions = {key: question for key, question in known.items() if key not in self.unscorable}
+        self._protocols = protocols
 
     @property
     def reconciliation(self) -> Reconciliation:
@@ -113,9 +112,10 @@ class Benchmark:
     def align(self, predictions: Iterable[Prediction]) -> Iterator[Prediction | Reject]:
         """One system's predictions: first what is set aside, then the rest in the order of the questions.
 
-        Reasons: `unknown_question`, `no_reference`, `repeated_prediction` (the first is kept), `no_prediction`.
+        Reasons: `unknown_question`, `no_reference` (none, or only the one that is the prediction), `repeated_prediction` (the first is
+        kept), `no_prediction`.
         """
-        found: dict[str, Prediction] = {}
+        found: dict[str, Prediction | Reject] = {}
         system = ""
         for prediction in predictions:
             system = prediction.system
@@ -126,7 +126,9 @@ class Benchmark:
             elif prediction.id in found:
                 yield _reject(prediction, "repeated_prediction", system, prediction)
             else:
-                found[prediction.id] = prediction
+                left = self.questions[prediction.id].without(prediction.reference)
+                scorable = all(PROTOCOLS[name].references(left) for name in self._protocols)
+                found[prediction.id] = prediction if scorable else _reject(prediction, "no_reference", system, prediction)
         for key, question in self.questions.items():
             yield found[key] if key in found else _reject(question, "no_prediction", system, None)
 
@@ -150,6 +152,8 @@ def read_system(folder: Path) -> tuple[str, list[Prediction]]:
     path = folder / "predictions.jsonl"
     predictions = list(records.read(path, Prediction))
     names = sorted({prediction.system for prediction in predictions})
+    if not names and any(reject.reason == "single_reference" for reject in records.read(folder / "rejects.jsonl", Reject)):
+        return "", []
     if len(names) != 1:
         found = f"predictions of {', '.join(names)}; give each system its own folder" if names else "no prediction; generate answers first"
         raise ValueError(f"{path}: {found}")
@@ -165,37 +169,20 @@ def read_rewards(folder: Path) -> dict[tuple[str, str], float]:
     return found
 
 
-@contextmanager
-def _mapper(num_pairs: int, workers: int) -> Iterator[Callable[..., Iterable[list[float]]]]:
-    """`map`, or that of a process pool where the work is worth one; the order of results is the same."""
-    if workers < 2 or num_pairs <= _POOL_FROM:
-        yield map
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    # Not forked: the progress bar's thread may hold a lock at that moment.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield partial(pool.map, chunksize=_CHUNK)
-
-
 def score_all(
-    config: Config, benchmark: Benchmark, aligned: Mapping[str, list[Prediction]], rewards: Mapping[tuple[str, str], float], workers: int
+    config: Config, benchmark: Benchmark, aligned: Mapping[str, list[Prediction]], rewards: Mapping[tuple[str, str], float]
 ) -> Iterator[System]:
     """Every system with its values: the text metrics and, where there are any rewards, those."""
     import numpy as np
 
-    num_pairs = sum(map(len, aligned.values()))
-    work = partial(score, protocols=config.protocols, smoothing=config.smoothing)
-    with _mapper(num_pairs, workers) as mapper, Progress("evaluate", num_pairs, "answers") as progress:
+    with Progress("evaluate", sum(map(len, aligned.values())) * len(config.protocols), "answers") as progress:
         for name, predictions in aligned.items():
-            rows = []
-            for values in mapper(work, [(prediction, benchmark.questions[prediction.id]) for prediction in predictions]):
-                rows.append(values)
-                progress.add()
+            pairs = [(prediction, benchmark.questions[prediction.id]) for prediction in predictions]
+            values = score(pairs, config.protocols, config.smoothing, progress.add)
             if rewards:
-                rows = [[*row, rewards.get((name, answer.id), float("nan"))] for row, answer in zip(rows, predictions, strict=True)]
-            yield System(name, predictions, np.array(rows, dtype=np.float64))
+                given = [rewards.get((name, prediction.id), float("nan")) for prediction in predictions]
+                values = np.column_stack([values, given])
+            yield System(name, predictions, values)
 
 
 def scores(system: System, meaning: Sequence[Column], questions: Mapping[str, Question]) -> Iterator[Score]:
@@ -210,12 +197,7 @@ def scores(system: System, meaning: Sequence[Column], questions: Mapping[str, Qu
 def signatures(config: Config, questions: Iterable[Question]) -> dict[str, dict[str, str]]:
     """Protocol → metric → signature of the text metrics."""
     questions = list(questions)
-    found: dict[str, dict[str, str]] = {}
-    for protocol in config.protocols:
-        references = PROTOCOLS[protocol].signature(questions)
-        metrics = text_metrics(config.smoothing)
-        found[protocol] = {name: metric.signature(references) for metric in metrics for name in metric.names}
-    return found
+    return {name: PROTOCOLS[name].smoothed(config.smoothing).signatures(questions) for name in config.protocols}
 
 
 def summarize(config: Config, benchmark: Benchmark, systems: Sequence[System], meaning: Sequence[Column], judge: str, seed: int) -> Summary:
@@ -258,6 +240,8 @@ def _align_all(folders: Iterable[Path], benchmark: Benchmark) -> tuple[dict[str,
     rejects: list[Reject] = []
     for folder in folders:
         name, predictions = read_system(folder)
+        if not predictions:
+            continue  # no question has a second answer of its own: there is no human to compare with
         if name in aligned:
             raise ValueError(f"{folder}: predictions of {name!r}, as in an input before it; give each system its own name")
         entries = list(benchmark.align(predictions))
@@ -288,7 +272,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
             raise ValueError(
                 f"{inputs['judge']}: no reward for an answer of {', '.join(aligned)}; judge these predictions, or leave the judge out"
             )
-    systems = list(score_all(config, benchmark, aligned, rewards, context.workers))
+    systems = list(score_all(config, benchmark, aligned, rewards))
     rows = (row for system in systems for row in scores(system, meaning, benchmark.questions))
     records.write(out / "scores.jsonl", rows)
     records.write(out / "rejects.jsonl", rejects)

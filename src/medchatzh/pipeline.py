@@ -16,11 +16,13 @@ import msgspec
 
 from medchatzh import books, chat, curate, evaluate, generate, ingest, judge, mix, report, score, tokenizer
 from medchatzh import recipe as recipes
+from medchatzh.curate import overlap
+from medchatzh.ingest import predictions
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
 from medchatzh.train import pretrain, reward, sft
 
-FLOORS = ("canned", "random")
+FLOORS = ("canned", "random", "retrieved", "human")
 BEFORE_SFT = "before_sft"
 ARM_TABLES = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix", "sft", "generate")
 """What an arm may change. All arms share the data folder, the seed, the judge and the evaluation, else they could not be compared."""
@@ -64,6 +66,9 @@ class Recipe(Settings, frozen=True, kw_only=True):
     evaluate: evaluate.Config = evaluate.Config()
     judge: judge.Config = judge.Config()
     report: report.Config = report.Config()
+    overlap: overlap.Config = overlap.Config()
+    predictions: tuple[predictions.Config, ...] = ()
+    """Systems whose answers were made elsewhere, each from a file."""
     chat: chat.Config = chat.Config()
     arms: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """Ablations: `[arms.no_medical.sft] pools = ["general"]` trains and evaluates the same recipe with that change."""
@@ -80,6 +85,11 @@ class Plan:
             raise ValueError(f"{path}: ingest.sources: is empty; add at least one [[ingest.sources]] with name and path")
         if self.recipe.run.main in (BEFORE_SFT, *FLOORS):
             raise ValueError(f"{path}: run.main: {self.recipe.run.main!r} is the name of another system; choose another")
+        taken = {self.recipe.run.main, BEFORE_SFT, *FLOORS, *self.recipe.arms}
+        for name in (file.name for file in self.recipe.predictions):
+            if name in taken:
+                raise ValueError(f"{path}: predictions: {name!r} is the name of another system; choose another")
+            taken.add(name)
         self.arms: dict[str, Recipe] = {}
         for name, changes in self.recipe.arms.items():
             if name in (self.recipe.run.main, BEFORE_SFT, *FLOORS) or not name.isidentifier():
@@ -110,17 +120,30 @@ class Plan:
         for system, model in systems.items():
             self._add(f"generate@{system}", "generate", self._system(system, "checkpoint"), seen | {"model": model}, resumable=True)
         for floor in FLOORS:
-            self._add(f"generate@{floor}", "generate", self._system(floor, floor), seen | {"score": "score"})
-        predictions = {f"generate@{system}": f"generate@{system}" for system in (*systems, *FLOORS)}
-        self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | predictions, resumable=True)
-        judged = {"judge": "score@judge"} | predictions
-        self._add("evaluate", "evaluate", self.recipe.evaluate, seen | judged, optional_inputs=True)
+            known = {"score": "score"} if floor in ("random", "retrieved") else {}
+            self._add(f"generate@{floor}", "generate", self._system(floor, floor), seen | known)
+        for file in self.recipe.predictions:
+            self._add_file(file, seen)
+        names = (*systems, *FLOORS, *(file.name for file in self.recipe.predictions))
+        answered = {f"generate@{system}": f"generate@{system}" for system in names}
+        self._add("overlap", "curate.overlap", self.recipe.overlap, seen | {"mix": "mix"})
+        self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | answered, resumable=True)
+        judged = {"judge": "score@judge"} | answered
+        self._add("evaluate", "evaluate", self.recipe.evaluate, seen | {"overlap": "overlap"} | judged, optional_inputs=True)
         if self.recipe.judge.endpoint.base_url:
             self._add("judge", "judge", self.recipe.judge, seen | predictions, resumable=True, optional_inputs=True)
         before_sft = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix")
         shown = (*before_sft, "sft", *(f"sft@{arm}" for arm in self.arms))
         told = {label: label for label in shown} | {"evaluate": "evaluate"} | judged
         self._add("report", "report", self.recipe.report, told, optional_inputs=True)
+
+    def _add_file(self, file: predictions.Config, seen: Mapping[str, str]) -> None:
+        path = Path(file.path).expanduser()
+        if not path.is_file():
+            raise ValueError(f"predictions.{file.name}: {path}: no such file")
+        more = {"path": path.name, "max_questions": self.recipe.generate.max_questions}
+        config = predictions.System(**msgspec.structs.asdict(file) | more)
+        self._add(f"generate@{file.name}", "ingest.predictions", config, seen, files={path.name: path}, takes_files=True)
 
     def _train(self, arm: str, changed: Recipe) -> None:
         """The chain from raw files to an SFT checkpoint under one recipe. `arm` is '' or '@name'."""

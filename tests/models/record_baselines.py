@@ -118,7 +118,7 @@ def _saved(folder: Path) -> Path:
 
 def bentsao(repo: Path, work: Path) -> None:
     base, adapter = _saved(published.llama(work / "llama")), published.lora(work / "lora")
-    questions = QUESTIONS[:4]  # it cuts none, so the long one would show nothing more, and 4 beams are slow
+    questions = [*QUESTIONS[:4], "失眠怎么办？", "牙疼", "孩子发热", "头晕"]  # the long one would show nothing more: it cuts none
     (work / "questions.json").write_text("\n".join(json.dumps({"instruction": question, "output": ""}) for question in questions))
     tokenizers, outputs = [], []
     with inside(repo):

@@ -39,7 +39,7 @@ class Batch:
         """The counts; ValueError where an item has no reference."""
         missing = np.flatnonzero(np.diff(self._items) == 0)
         if missing.size:
-            raise ValueError(f"item {missing[0]} of {len(self._hypotheses)} has no reference: at least one reference is needed to score against")
+            raise ValueError(f"item {missing[0]} of {len(self._hypotheses)} has no reference; give each at least one")
         return self.counts
 
     def recounted(self, split: Splitter) -> tuple[NDArray[np.int64], Counts]:

@@ -29,8 +29,8 @@ class Bleu(Metric, frozen=True, kw_only=True):
     5 and 7 can exceed 100. Unsmoothed, an order without a match leaves a value such as 1e-153, not 0, as in NLTK.
 
     Where NLTK raises or goes wrong: no reference is a ValueError (there a KeyError). Method 6 extrapolates from the first orders and
-    refuses a hypothesis without a common trigram: it stays unsmoothed. Of a corpus, methods 5 to 7 of NLTK look at the counts of its last item
-    only, so that the order of items changes the score; here they look at those of the corpus.
+    refuses a hypothesis without a common trigram: it stays unsmoothed. Of a corpus, NLTK's methods 5 to 7 look at the counts of its
+    last item only, so that the order of items changes the score; here they look at those of the corpus.
     """
 
     smoothing: str = "none"
@@ -105,7 +105,7 @@ def _method4(exact: Floats, none: Floats, totals: Floats, length: Floats) -> Flo
     """An order without a match counts ln(length) / (2^k 5), k its number among them. A hypothesis of one token stays as it is."""
     logs = np.log(np.maximum(length, 2))[:, None]
     smoothed = 1 / (2.0 ** np.cumsum(none, axis=1) * _K / logs) / totals[:, :4]
-    return np.where(none & (length > 1)[:, None], smoothed, exact)
+    return np.where(np.logical_and(none, (length > 1)[:, None]), smoothed, exact)
 
 
 def _method5(precisions: Floats, fifth: Floats) -> Floats:

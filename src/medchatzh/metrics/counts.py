@@ -78,14 +78,7 @@ def count(hypotheses: Sequence[Sequence[Tokens]], references: Sequence[Sequence[
     """
     hyp_sentences = [sentence for text in hypotheses for sentence in text]
     ref_sentences = [sentence for text in references for sentence in text]
-    if {str}.issuperset(map(type, hyp_sentences)) and {str}.issuperset(map(type, ref_sentences)):
-        hyp_ids, ref_ids = _code_points(hyp_sentences), _code_points(ref_sentences)
-    else:
-        vocabulary: defaultdict[str, int] = defaultdict()
-        vocabulary.default_factory = vocabulary.__len__
-        hyp_ids, ref_ids = (
-            np.fromiter((vocabulary[token] for sentence in part for token in sentence), np.int32) for part in (hyp_sentences, ref_sentences)
-        )
+    hyp_ids, ref_ids = encoded(hyp_sentences, ref_sentences)
     hyps = Stream(hyp_ids, offsets(hyp_sentences), offsets(hypotheses))
     refs = Stream(ref_ids, offsets(ref_sentences), offsets(references))
     if compiled is None:
@@ -107,8 +100,13 @@ def worth_compiling(num_tokens: int) -> bool:
     return num_tokens >= _COMPILED_FROM and find_spec("numba") is not None
 
 
-def _code_points(texts: Sequence[Tokens]) -> Ints:
-    return np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.int32)
+def encoded(*groups: Sequence[Tokens]) -> list[Ints]:
+    """The tokens of the texts of each group as numbers, the same number for the same token in all groups."""
+    if all({str}.issuperset(map(type, texts)) for texts in groups):
+        return [np.frombuffer("".join(map(str, texts)).encode("utf-32-le", "surrogatepass"), "<i4") for texts in groups]
+    vocabulary: defaultdict[str, int] = defaultdict()
+    vocabulary.default_factory = vocabulary.__len__
+    return [np.fromiter((vocabulary[token] for text in texts for token in text), np.int32) for texts in groups]
 
 
 def offsets(texts: Sequence[Sequence[Any]]) -> Offsets:

@@ -15,8 +15,8 @@ from medchatzh.metrics.signature import signature, version
 class Gleu(Metric, frozen=True, kw_only=True):
     """Google's GLEU (Wu et al. 2016, section 5.2), n-grams of 1 to 4, of single answers or of a corpus.
 
-    The paper cites Mutton et al. 2007, another measure of the same name; NLTK's `gleu_score`, which it used, is Google's. The best reference
-    counts, the first of several. No reference is a ValueError (NLTK gives 0).
+    The paper cites Mutton et al. 2007, another measure of the same name; NLTK's `gleu_score`, which it used, is Google's. The best
+    reference counts, the first of several. No reference is a ValueError (NLTK gives 0).
     """
 
     @property

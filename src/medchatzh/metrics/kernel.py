@@ -93,10 +93,10 @@ def _advance(row, masks, first, ends):
 def _read_out(rows, width, first, nodes, gaps, num_rows, hypothesis, marks, stamp):
     """How many tokens, not yet marked with `stamp`, stand in the common subsequence that pltrdy's `_recon` reads out of its table.
 
-    From the last cell: a match goes to the left and up; else up where the length is the same there, which is where bit j of the row is 0, for
-    it then comes from there; else to the left. `rows` holds, `width` words each, the rows of those reference tokens that stand in the
-    hypothesis (`nodes`); its bits begin at word `first`. Any other token's row is equal to the one above and has no match: of the steps in it
-    only those to the left count, and where several follow a row (`gaps`) those of one.
+    From the last cell on: a match goes to the left and up; any other cell up where bit j of its row is 0 (its length then comes from
+    above), else to the left. `rows` holds, `width` words each, the rows of those reference tokens that stand in the hypothesis (`nodes`);
+    its bits begin at word `first`. Any other token's row is equal to the one above and has no match: of the steps in it only those to
+    the left count, and where several follow a row (`gaps`) those of one.
     """
     found = 0
     at = len(hypothesis)

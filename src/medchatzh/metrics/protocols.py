@@ -1,10 +1,10 @@
 """How the field scores answers, by name: which answers count as references, in which tokens, with whose arithmetic.
 
-The choice of references moves every number most. webMedQA gives each question one real answer and four drawn at random from other questions. Against
-all five, the answer to a *different* question scores BLEU-1 58.5, GLEU 12.0, ROUGE-L 18.9 on 700 real questions in that layout (characters,
-NLTK, mean over items), where the paper's best row reports 56.3, 10.3, 21.8; against the real answer alone it scores 25.0, 8.3, 14.2. The paper's new
-rows therefore look like five-reference scores, beside copied rows that fit a single reference. So `strict` is what tells systems apart, and
-`medchatzh` is there to be compared with the paper.
+The choice of references moves every number most. webMedQA gives each question one real answer and four drawn at random from other
+questions. Against all five, the answer to a *different* question scores BLEU-1 58.5, GLEU 12.0, ROUGE-L 18.9 on 700 real questions in that
+layout (characters, NLTK, mean over items), where the paper's best row reports 56.3, 10.3, 21.8; against the real answer alone it scores
+25.0, 8.3, 14.2. The paper's new rows therefore look like five-reference scores, beside copied rows that fit a single reference. So
+`strict` is what tells systems apart, and `medchatzh` is there to be compared with the paper.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ PROTOCOLS = {
         ),
         Protocol(
             name="medchatzh",
-            why="the own answers and the four sampled from other questions are all references, the best counts; characters, NLTK, pltrdy's ROUGE: "
-            "not stated in the paper, but what its imports and its table fit best",
+            why="the own answers and the four sampled from other questions are all references, the best counts; characters, NLTK, "
+            "pltrdy's ROUGE: not stated in the paper, but what its imports and its table fit best",
             distractors=True,
             rouge=Rouge(library="rouge"),
             smoothing_is_open=True,
@@ -131,8 +131,8 @@ PROTOCOLS = {
         ),
         Protocol(
             name="llamafactory",
-            why="LLaMA-Factory's ComputeSimilarity (ChatGLM's and PromptCBLUE's alike): BLEU-4 of characters, white space among them, method 3; "
-            "rouge-chinese of jieba's words; own answers. It prints no GLEU and no BLEU-1..3, and rounds each item to 4 decimals",
+            why="own answers; as LLaMA-Factory's ComputeSimilarity (PromptCBLUE's alike): BLEU-4 of characters, white space among them, "
+            "with method 3; rouge-chinese of jieba's words. It prints no GLEU and no BLEU-1..3, and rounds each item to 4 decimals",
             bleu=Bleu(segmenter=_KEPT, smoothing="method3"),
             gleu=Gleu(segmenter=_KEPT),
             rouge=Rouge(library="rouge-chinese", segmenter=Segmenter("jieba", "keep")),

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from medchatzh.metrics.batch import Batch, Splitter
+from medchatzh.metrics.batch import Batch
 from medchatzh.metrics.counts import Counts, Floats, best
 from medchatzh.metrics.metric import Metric
 from medchatzh.metrics.segment import Tokens
@@ -32,10 +32,11 @@ class Rouge(Metric, frozen=True, kw_only=True):
     |---|---|---|---|
     | `rouge-score` (Google) | counted, clipped | length of the subsequence | 2PR / (P + R) |
     | `rouge-chinese` | sets | length of the subsequence | 2PR / (P + R + 1e-8) |
-    | `rouge` (pltrdy) | sets | *different tokens* of the one subsequence it reads out, over different tokens; sentences end at `.` | as above |
+    | `rouge` (pltrdy) | sets | *different tokens* of the one subsequence it reads out, by sentence, over different tokens | as above |
 
-    The last two take one string, tokens joined by a space, and cut it again: at each `.` (which goes, inside `38.5` too), or after `。！？?`,
-    six dots and `……`. A sentence of nothing but white space is one empty token to them, that counts. All of that is as they do it.
+    The last two take one string, tokens joined by a space, and cut it again: `rouge` at each `.` (which goes, that in `38.5` too),
+    `rouge-chinese` after `。！？?`, six dots and `……`, and both at white space. A sentence of nothing but white space is one empty word to
+    them, and counts. All of that is done here as they do it.
 
     Where they raise: a hypothesis or reference without a sentence (ValueError there) scores 0; so does nothing else. `rouge` needs a
     recursion a token and fails near 1,000 tokens; this does not. No reference is a ValueError.
@@ -103,7 +104,8 @@ def _sets(counts: Counts) -> Overlap:
 def _words(counts: Counts) -> Overlap:
     singles, pairs = counts.distinct[counts.item_of].T
     ref_singles, ref_pairs = counts.ref_distinct.T
-    return Overlap(_columns(*counts.common.T, counts.lcs_words), _columns(singles, pairs, singles), _columns(ref_singles, ref_pairs, ref_singles))
+    common = _columns(*counts.common.T, counts.lcs_words)
+    return Overlap(common, _columns(singles, pairs, singles), _columns(ref_singles, ref_pairs, ref_singles))
 
 
 def _columns(*parts) -> Floats:
