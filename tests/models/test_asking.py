@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from medchatzh.models import adapters
@@ -26,10 +27,15 @@ def llama(tmp_path_factory):
     return published.llama(tmp_path_factory.mktemp("asking") / "llama")
 
 
+def asker(name, variant, checkpoint, **changes):
+    chosen = baseline(name, variant)
+    return Asker(msgspec.structs.replace(chosen, **changes), checkpoint, threads=1, num_slots=3)
+
+
 @pytest.mark.parametrize("name, variant", [("medchatzh", "official"), ("bentsao", "paper")])
 def test_answers_in_slots_are_those_of_its_own_code(llama, name, variant):
     dialogues, expected = dialogues_of(name, variant)
-    answers = dict(Asker(baseline(name, variant), llama, num_slots=3).answers(dialogues))
+    answers = dict(asker(name, variant, llama).answers(dialogues))
     assert [answers[number][0] for number in range(len(dialogues))] == expected
     assert {finish for _, finish in answers.values()} <= {"stop", "length"}
 
@@ -37,24 +43,24 @@ def test_answers_in_slots_are_those_of_its_own_code(llama, name, variant):
 def test_answers_of_beams_are_those_of_its_own_code(llama, tmp_path):
     adapters.merge(llama, published.lora(tmp_path / "lora"), tmp_path / "bentsao")
     dialogues, expected = dialogues_of("bentsao", "official")
-    answers = dict(Asker(baseline("bentsao"), tmp_path / "bentsao").answers(dialogues[1:3]))
+    answers = dict(asker("bentsao", "official", tmp_path / "bentsao").answers(dialogues[1:3]))
     assert [answers[number][0] for number in range(2)] == expected[1:3]
-    assert [answers[number][1] for number in range(2)] == ["stop", "length"]
+    assert [answers[number][1] for number in range(2)] == ["length", "stop"]
 
 
 def test_a_sampled_answer_depends_on_seed_and_question_alone(llama):
     dialogues = [[Turn("user", f"第{number}问")] for number in range(4)]
-    asker = Asker(baseline("huatuogpt"), llama, num_slots=2)
-    answers = dict(asker.answers(dialogues, seed=1))
-    assert dict(asker.answers(dialogues[2:3], seed=1))[0] == answers[2]
-    assert dict(asker.answers(dialogues[2:3], seed=2))[0] != answers[2]
+    decoding = msgspec.structs.replace(baseline("huatuogpt").decoding, max_new_tokens=24)
+    huatuogpt = asker("huatuogpt", "official", llama, decoding=decoding)
+    answers = dict(huatuogpt.answers(dialogues, seed=1))
+    assert dict(huatuogpt.answers(dialogues[2:3], seed=1))[0] == answers[2]
+    assert dict(huatuogpt.answers(dialogues[2:3], seed=2))[0] != answers[2]
 
 
 def test_a_question_without_room_is_told(llama):
-    asker = Asker(baseline("bentsao"), llama)
-    assert dict(asker.answers([[Turn("user", "头疼" * 2000)]])) == {0: ("", "prompt_too_long")}
+    assert dict(asker("bentsao", "official", llama).answers([[Turn("user", "头疼" * 2000)]])) == {0: ("", "prompt_too_long")}
 
 
 def test_a_model_that_only_an_endpoint_has_is_refused(llama):
     with pytest.raises(ValueError, match="reach it over an endpoint"):
-        Asker(baseline("chatglm-med"), llama)
+        asker("chatglm-med", "official", llama)

@@ -38,6 +38,7 @@ def named(*names):
 def loaded(tmp_path_factory):
     """Name and variant → (model, tokenizer), from folders in the published layouts."""
     folder = tmp_path_factory.mktemp("baselines")
+    models.set_threads(1)  # so small a model has nothing for a second one to do but wait
     llama = published.llama(folder / "llama")
     adapters.merge(llama, published.lora(folder / "lora"), folder / "bentsao")
     base = published.llama(folder / "ziya", num_shards=2)
@@ -126,7 +127,8 @@ def test_chatglm_is_asked_and_read_as_by_its_own_code(case):
 def test_the_golden_cases_hold_what_is_hard():
     """Answers with and without an end, a question too long, one that holds markers: else the file was recorded amiss."""
     bentsao = [case for case in CASES if case["baseline"] == "bentsao" and case["variant"] == "official"]
-    assert {case["answer"].endswith("</s>") for case in bentsao} == {True, False}
+    assert {case["new_ids"][-1] == 2 for case in bentsao} == {True, False}
+    assert any(case["answer"].endswith("</s>") for case in bentsao)
     assert any(case["answer"] is None for case in CASES if case["baseline"] == "medchatzh")
     assert any(len(case["ids"]) == 504 for case in CASES if case["baseline"] == "huatuogpt")
     assert any("Assistant: \n" in case["turns"][0] for case in CASES)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -62,8 +62,9 @@ class Judge:
         self._bias = float(weights.read(f"{_HEAD}bias")) if f"{_HEAD}bias" in weights else 0.0
         self._precision = precision
         self._tokenizer, _ = models.load_tokenizer(folder)
+        kind: Any = LlamaForSequenceClassification
         try:
-            self._model: models.Model = LlamaForSequenceClassification.from_pretrained(
+            self._model = kind.from_pretrained(
                 folder, num_labels=1, key_mapping={"^value_head": "score"}, dtype=torch.float32, local_files_only=True
             )
         except Exception as error:  # SafetensorError, RuntimeError (shapes), OSError: whatever is wrong, it is this folder
