@@ -85,7 +85,8 @@ def work(
 
     The function stands in a module, writes its files into the empty `folder` and nothing elsewhere. The files named in `merge` are
     appended to `out/<name>` in the order of the jobs; others stay in `shard(out, label, number)` until the stage ends. `total` is the
-    number of records; where nobody knows it, `sizes`, the bytes of each job, tell how much is left. Raises what a job raises; ValueError where a worker died.
+    number of records; where nobody knows it, `sizes`, the bytes of each job, tell how much is left. Raises what a job raises; ValueError
+    where a worker died.
     """
     scratch = out / SCRATCH / label
     scratch.mkdir(parents=True, exist_ok=True)
