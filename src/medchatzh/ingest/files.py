@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -167,13 +168,20 @@ def parts(name: str, path: Path, declared: str = "", depth: int = 1) -> Generato
             yield Part(name, partial(opener, path), declared)
 
 
+def _opened_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (ValueError, struct.error) as error:  # a directory of which a name is no UTF-8, or a field is cut
+        raise zipfile.BadZipFile(f"damaged directory: {error}") from None
+
+
 def _is_workbook(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
+    with _opened_zip(path) as archive:
         return "xl/workbook.xml" in archive.NameToInfo
 
 
 def _zip_members(name: str, path: Path, declared: str, depth: int) -> Iterator[Part]:
-    with zipfile.ZipFile(path) as archive:
+    with _opened_zip(path) as archive:
         # A list, for a zip may hold several members of one name.
         named = [(_zip_name(info), info) for info in archive.infolist() if not info.is_dir()]
         for inner, info in sorted(named, key=lambda pair: pair[0]):
