@@ -297,6 +297,10 @@ class Progress:
             self.add()
             yield item
 
+    def expect(self, total: int) -> None:
+        """Another total, by what is known now."""
+        self._bar.total = total
+
     def add(self, count: int = 1, **shown: Any) -> None:
         """Advance by `count`; `shown` (a loss, say) stands behind the bar."""
         if shown:

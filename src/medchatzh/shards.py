@@ -79,28 +79,35 @@ def work(
     kind: type[F],
     merge: Sequence[str] = (),
     total: int | None = None,
+    sizes: Sequence[int] = (),
 ) -> list[F]:
     """Call `function(job, folder)` for each job; returns their facts, in the order of the jobs.
 
     The function stands in a module, writes its files into the empty `folder` and nothing elsewhere. The files named in `merge` are
     appended to `out/<name>` in the order of the jobs; others stay in `shard(out, label, number)` until the stage ends. `total` is the
-    number of records. Raises what a job raises; ValueError where a worker died.
+    number of records; where nobody knows it, `sizes`, the bytes of each job, tell how much is left. Raises what a job raises; ValueError
+    where a worker died.
     """
     scratch = out / SCRATCH / label
     scratch.mkdir(parents=True, exist_ok=True)
     merger = _Merger(out, label, merge, len(jobs))
     found: dict[int, F] = {}
-    with Progress(label, total, unit) as progress:
-        for number in range(len(jobs)):
-            path = shard(out, label, number) / _FACTS
-            if path.exists():
-                found[number] = msgspec.json.decode(path.read_bytes(), type=kind)
-                progress.add(found[number].num_in)
+    for number in range(len(jobs)):
+        path = shard(out, label, number) / _FACTS
+        if path.exists():
+            found[number] = msgspec.json.decode(path.read_bytes(), type=kind)
+    num_done = sum(facts.num_in for facts in found.values())
+    size_done = sum(sizes[number] for number in found) if sizes else 0
+    with Progress(label, total, unit, initial=num_done) as progress:
         merger.advance(found)
         waiting = [(number, jobs[number]) for number in range(len(jobs)) if number not in found]
         for number, facts in _calls(function, waiting, scratch, context):
             found[number] = facts
             progress.add(facts.num_in)
+            num_done += facts.num_in
+            if sizes:
+                size_done += sizes[number]
+                progress.expect(round(num_done * sum(sizes) / max(1, size_done)))
             merger.advance(found)
     return [found[number] for number in range(len(jobs))]
 

@@ -270,3 +270,20 @@ def test_real_files_are_told_by_content_and_counted(
     result = ingest(shared_data, tmp_path / "out", Source(name="x", path=path))
     assert result.facts["sources"]["x"]["format"] == format
     assert (result.num_in, result.num_out) == (num_rows, num_kept)
+
+
+def test_a_reject_with_a_very_long_run_of_letters_is_masked_at_once(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", {"unknown": "a" * 3_000_000 + " me@example.org 13812345678"})
+    ingest(tmp_path, tmp_path / "out", Source(name="x", path="*.jsonl"))  # it took hours
+    (reject,) = records.read(tmp_path / "out/rejects.jsonl", records.Reject)
+    assert str(reject.record).endswith("aaa *** ***'}")
+
+
+def test_a_zip_with_a_broken_name_is_set_aside_and_its_neighbours_are_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("问题.csv", "question,answer\n问,答\n")
+    data = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(data.replace("问题".encode(), b"\xff" * 6))
+    write(tmp_path / "b.jsonl", PAIR)
+    result = ingest(tmp_path, tmp_path / "out", Source(name="x", path="*"))
+    assert (result.num_out, result.dropped) == (1, {"corrupt_file": 1})

@@ -71,7 +71,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context,
         if not own:
             raise ValueError(f"source {source.name!r}: none of the {len(files)} raw files matches {source.path}")
         work += cut(source, own)
-    tallies = shards.work(read_unit, work, out, context, label="ingest", unit="rows", kind=Tally)
+    sizes = [unit.num_bytes for unit in work]
+    tallies = shards.work(read_unit, work, out, context, label="ingest", unit="rows", kind=Tally, sizes=sizes)
     folders = [shards.shard(out.resolve(), "ingest", place) for place in range(len(work))]
     done = list(zip(work, folders, tallies, strict=True))
     total = Tally()

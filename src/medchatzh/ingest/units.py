@@ -55,6 +55,11 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, Path]
     span: Span | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """As they lie on disk."""
+        return self.span.end - self.span.start if self.span else sum(path.stat().st_size for path in self.files.values())
+
 
 class Tally(Facts, kw_only=True):
     """What is counted while a unit is read; `num_in` are its rows."""

@@ -102,7 +102,8 @@ def _indexed(config: Config, files: Mapping[Pool, Path], out: Path, context: Con
         for pool, path in files.items()
         for start, end in byte_ranges(path, SHARD_BYTES)
     ]
-    found = work(index_slice, jobs, out, context, label="mix index", unit="records", kind=Indexed)
+    sizes = [job.end - job.start for job in jobs]
+    found = work(index_slice, jobs, out, context, label="mix index", unit="records", kind=Indexed, sizes=sizes)
     sources = sorted({name for each in found for name in each.sources})
     number_of = {name: number for number, name in enumerate(sources)}
     tables = []
