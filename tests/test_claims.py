@@ -17,7 +17,7 @@ from medchatzh.claims import claims, facts, floors, given, ledger, world
 from medchatzh.claims.arithmetic import gleu_bound
 from medchatzh.claims.measured import gleu_ratio, share_above
 from medchatzh.claims.world import CANNOT, CHECKS, CONTRADICTED, REPRODUCED, Benchmark, Floors, Run, World
-from medchatzh.metrics import text_metrics
+from medchatzh.metrics import PROTOCOLS, Bleu, Gleu
 from medchatzh.metrics.published import METRICS
 from medchatzh.records import Prediction, Question, write
 
@@ -329,15 +329,20 @@ def test_numbers_are_those_of_the_evaluation():
     """The floors go the way of every system: the same numbers as the stage's."""
     questions = list(given.read_questions(ROOT / SAMPLE))[:12]
     answers = [floors.answer_to_another(questions, place) for place in range(len(questions))]
-    for protocol in ("strict", "medchatzh"):
-        rows = [
-            evaluate.score(
-                (Prediction(id=question.id, system="other", question=question.question, answer=answer), question), [protocol], "none"
-            )
-            for question, answer in zip(questions, answers, strict=True)
-        ]
-        expected = [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-        assert list(floors.scores(questions, answers, protocol).values()) == pytest.approx(expected, abs=1e-9)
+    predictions = [
+        Prediction(id=question.id, system="other", question=question.question, answer=answer)
+        for question, answer in zip(questions, answers, strict=True)
+    ]
+    for name in ("strict", "medchatzh"):
+        expected = evaluate.score(list(zip(predictions, questions, strict=True)), [name], "none").mean(axis=0)
+        assert list(floors.means(questions, answers, PROTOCOLS[name]).values()) == pytest.approx(expected, abs=1e-9)
+
+
+def test_floors_need_no_jieba(monkeypatch):
+    questions = list(given.read_questions(ROOT / SAMPLE))[:4]
+    assert set(floors.floors(questions)) == set(PROTOCOLS)
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    assert set(floors.floors(questions)) == {"strict", "medchatzh", "huatuogpt-char"}
 
 
 def test_answer_to_another_question_is_no_candidate():
@@ -352,16 +357,13 @@ def test_answer_to_another_question_is_no_candidate():
 @sampled(st.text("头痛发热咳", min_size=1, max_size=40), st.text("头痛发热咳", min_size=1, max_size=40))
 def test_one_reference_bounds_gleu(hypothesis, reference):
     """What `one-reference` rests on: no sentence scores less, so no mean does."""
-    values = {}
-    for metric in text_metrics("none"):
-        values |= metric.score(list(hypothesis), [list(reference)])
+    values = Bleu().score(hypothesis, [reference]) | Gleu().score(hypothesis, [reference])
     assert values["BLEU-1"] == 0 or gleu_bound(values) >= 1 - 1e-9
 
 
 def test_several_references_break_the_bound():
-    values = {}
-    for metric in text_metrics("none"):
-        values |= metric.score(list("甲乙丙丁"), [list("甲子丑寅"), list("乙子丑寅"), list("丙子丑寅"), list("丁子丑寅")])
+    references = ["甲子丑寅", "乙子丑寅", "丙子丑寅", "丁子丑寅"]
+    values = Bleu().score("甲乙丙丁", references) | Gleu().score("甲乙丙丁", references)
     assert gleu_bound(values) < 1
 
 

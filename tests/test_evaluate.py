@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medchatzh import evaluate, records
+from medchatzh.contamination import Overlap
 from medchatzh.metrics.summary import Summary, load
 from medchatzh.records import Prediction, Question, Reject, Score
-from medchatzh.run import Context, Result
+from medchatzh.run import Context, Manifest, Result
 
 TOPICS = ["感冒", "头痛", "失眠", "咳嗽", "胃痛", "腹泻", "高血压", "糖尿病"]
 FAST = evaluate.Config(num_resamples=200, min_category_size=3)
@@ -243,15 +244,122 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_same_bytes_for_one_and_two_workers_and_again(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+def test_same_bytes_again(bench: Bench):
     bench.run(out="one")
     once = files(bench.out)
-    bench.run(out="again")
+    bench.run(out="again", context=Context(workers=2))
     assert files(bench.out) == once
-    monkeypatch.setattr(evaluate, "_POOL_FROM", 5)
-    monkeypatch.setattr(evaluate, "_CHUNK", 2)
-    bench.run(context=Context(workers=2), out="two")
-    assert files(bench.out) == once
+
+
+def test_small_categories_are_merged(tmp_path: Path):
+    names = ["内科"] * 6 + ["外科"] * 2 + ["儿科"]
+    bench = Bench(tmp_path, [question(number, category=name) for number, name in enumerate(names)])
+    bench.system("good", [prediction(number, own(number), "good") for number in range(9)])
+    bench.system("floor", [prediction(number, own(number + 1), "floor") for number in range(9)]).run()
+    assert bench.summary.categories == {"内科": 6, "其他 / other": 3}
+    assert bench.summary.merged == {"外科": 2, "儿科": 1}
+    assert {(row.category, row.n) for row in bench.summary.category_differences} == {("内科", 6), ("其他 / other", 3)}
+
+
+def test_scores_on_what_the_training_mix_does_not_know(bench: Bench):
+    known = [Overlap(id=f"web:{number}", category="内科", kind="exact" if number < 4 else "", share=1.0) for number in range(12)]
+    bench._put("overlap", "overlaps.jsonl", known)
+    bench.run()
+    clean = {(row.system, row.protocol, row.metric): row for row in bench.summary.clean}
+    values = {row.id: row.value for row in bench.scores if (row.system, row.metric) == ("floor", "strict/BLEU-1")}
+    row = clean["floor", "strict", "BLEU-1"]
+    assert row.n == 8
+    assert row.mean == pytest.approx(sum(values[f"web:{number}"] for number in range(4, 12)) / 8, abs=1e-6)
+    assert [(row.category, row.num_questions, row.num_clean, row.exact) for row in bench.summary.overlap] == [
+        ("", 12, 8, 4),
+        ("内科", 12, 8, 4),
+    ]
+
+
+def test_nothing_beside_the_whole_where_all_of_it_is_clean(bench: Bench):
+    bench._put("overlap", "overlaps.jsonl", [Overlap(id=f"web:{number}") for number in range(12)])
+    bench.run()
+    assert bench.summary.clean == ()
+    assert bench.summary.overlap[0].num_clean == 12
+
+
+def test_a_human_is_compared_on_the_humans_terms(tmp_path: Path):
+    """The human's answer is no reference for the human, so it must be none for the system that is compared with the human."""
+    asked = [msgspec.structs.replace(question(number), references=(own(number), own(number + 3))) for number in range(12)]
+    bench = Bench(tmp_path, asked)
+    bench.system("good", [prediction(number, own(number), "good") for number in range(12)])
+    human = [msgspec.structs.replace(prediction(number, own(number), "human"), reference=0) for number in range(12)]
+    bench.system("human", human).run()
+    assert bench.mean("good", "strict/ROUGE-L").mean == pytest.approx(100)
+    assert bench.mean("human", "strict/ROUGE-L").mean < 95
+    assert {row.mean for row in bench.summary.differences} == {0}  # the same words, against the same references
+
+
+class TestJudges:
+    def rewards(self, system: str, value: float, metric: str = "reward") -> list[Score]:
+        return [Score(id=f"web:{number}", system=system, metric=metric, value=value + number % 2) for number in range(12)]
+
+    def manifest(self, bench: Bench, label: str, model: str, **dropped: int) -> None:
+        bench.inputs.setdefault(label, bench.folder / label).mkdir(exist_ok=True)
+        made = Manifest(
+            stage=label, fingerprint="", config={}, seed=0, inputs={}, files={}, versions={}, num_in=9, num_out=9,
+            dropped=dropped, facts={"reward_fingerprint": model}, outputs={}, seconds=0,
+        )  # fmt: skip
+        (bench.inputs[label] / "manifest.json").write_bytes(msgspec.json.encode(made))
+
+    def judged(self, bench: Bench, label: str, model: str) -> None:
+        bench._put(label, "scores.jsonl", self.rewards("good", 2) + self.rewards("floor", -1))
+        self.manifest(bench, label, model)
+
+    def test_the_model_that_filtered_is_not_the_only_judge(self, bench: Bench):
+        self.judged(bench, "judge", "a")
+        self.manifest(bench, "score", "a", low_reward=7)
+        bench.run()
+        assert [(judge.metric, judge.fingerprint, judge.filtered) for judge in bench.summary.judges] == [("reward", "a", True)]
+        assert "judge" not in {row.protocol for row in (*bench.summary.differences, *bench.summary.category_differences)}
+        assert bench.mean("good", "judge/reward").n == 12
+
+    def test_beside_another_it_is_one_of_two(self, bench: Bench):
+        self.judged(bench, "judge", "a")
+        self.judged(bench, "judge@second", "b")
+        self.manifest(bench, "score", "a", low_reward=7)
+        bench.run()
+        found = {judge.metric: judge.filtered for judge in bench.summary.judges}
+        assert found == {"reward": True, "reward@second": False}
+        assert {row.metric: row.verdict for row in bench.summary.differences if row.protocol == "judge"} == dict.fromkeys(found, "better")
+        assert bench.summary.signatures["judge"]["reward@second"] == "reward|lvl:answer|agg:mean|v:b"
+
+    def test_a_filter_that_dropped_nothing_did_not_choose(self, bench: Bench):
+        self.judged(bench, "judge", "a")
+        self.manifest(bench, "score", "a")
+        bench.run()
+        assert bench.summary.judges[0].filtered is False
+        assert any(row.protocol == "judge" for row in bench.summary.differences)
+
+
+class TestSeeds:
+    def bench(self, tmp_path: Path, *more: str) -> Bench:
+        bench = Bench(tmp_path, [question(number) for number in range(12)])
+        for name in ("main", "arm", "main#2", "arm#2", *more):
+            wrong = ("main", "main#2", "arm", "arm#2", "arm#3").index(name)
+            answers = [own(number) if number >= wrong else "不知道" for number in range(12)]
+            bench.system(name, [prediction(number, answer, name) for number, answer in enumerate(answers)])
+        return bench
+
+    def test_an_arm_is_compared_seed_by_seed(self, tmp_path: Path):
+        bench = self.bench(tmp_path)
+        bench.run()
+        assert bench.summary.systems == ("main", "arm")  # replicas stand in no other table
+        (row,) = [row for row in bench.summary.ablations if row.metric == "ROUGE-L"]
+        assert (row.arm, row.protocol, row.n) == ("arm", "strict", 12)
+        assert row.by_seed == pytest.approx((200 / 12, 200 / 12), abs=0.01)
+        assert row.mean == pytest.approx(sum(row.by_seed) / 2)
+        assert row.low < row.mean < row.high
+
+    def test_a_seed_without_its_partner_is_no_pair(self, tmp_path: Path):
+        bench = self.bench(tmp_path, "arm#3")
+        bench.run()
+        assert {len(row.by_seed) for row in bench.summary.ablations} == {2}
 
 
 def test_seed_moves_intervals_only(bench: Bench):

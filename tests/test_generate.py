@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medchatzh import generate, records
+from medchatzh import generate, prompt, records
 from medchatzh.generate import floors, nearest
 from medchatzh.generate.nearest import Nearest
 from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, normalize
@@ -204,32 +204,84 @@ def test_dialogues_are_streamed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert answers == ["答7"]
 
 
-def test_a_model_answers_and_an_interrupted_run_goes_on_in_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
-    """Whatever was answered when it was killed, and a torn line: the rest is made, and nothing twice."""
-    questions = [asked(n, question=f"{TOPICS[n % 6]}{'的' * (n % 4)}怎么办？") for n in range(12)] + [asked(12, question="长" * 400)]
-    inputs = {"ingest": tmp_path / "ingest", "model": checkpoint.parent}
-    inputs["ingest"].mkdir()
-    records.write(inputs["ingest"] / "questions.jsonl", questions)
+@pytest.fixture
+def answer(checkpoint: Path, tmp_path: Path):
+    """Run the stage with the tiny checkpoint; (result, bytes of the predictions)."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model/checkpoint").symlink_to(checkpoint)
-    inputs["model"] = tmp_path / "model"
-    decoding = generate.Decoding(max_new_tokens=8, min_new_tokens=1)
-    config = generate.System(system="x", decoding=decoding, batch_size=4)
+    inputs = {"ingest": tmp_path / "ingest", "model": tmp_path / "model"}
+    inputs["ingest"].mkdir()
 
-    def run(name: str, journal: bytes = b"") -> tuple[bytes, list[bytes]]:
-        out = tmp_path / name
-        (out / "scratch").mkdir(parents=True)
-        (out / "scratch/answers.jsonl").write_bytes(journal)
-        result = generate.run(config, inputs, out, Context(seed=1, threads=1))
-        assert result.num_out == 13 and result.facts["finish"]["prompt_too_long"] == 1
-        return (out / "predictions.jsonl").read_bytes(), (out / "scratch/answers.jsonl").read_bytes().splitlines(keepends=True)
+    def answer(out: Path, questions: list[Question], cache: Path | None = None, seed: int = 1, **more) -> tuple[Result, bytes]:
+        records.write(inputs["ingest"] / "questions.jsonl", questions)
+        (out / "scratch").mkdir(parents=True, exist_ok=True)
+        config = generate.System(system="x", decoding=generate.Decoding(max_new_tokens=8, min_new_tokens=1, **more), batch_size=4)
+        result = generate.run(config, inputs, out, Context(seed=seed, threads=1, cache=cache))
+        return result, (out / "predictions.jsonl").read_bytes()
 
-    whole, lines = run("whole")
+    return answer
+
+
+QUESTIONS = [asked(n, question=f"{TOPICS[n % 6]}{'的' * (n % 4)}怎么办？") for n in range(12)] + [asked(12, question="长" * 400)]
+
+
+def test_a_model_answers_and_an_interrupted_run_goes_on_in_the_same_bytes(answer, tmp_path: Path) -> None:
+    """Whatever was answered when it was killed, and a torn line: the rest is made, and nothing twice."""
+    result, whole = answer(tmp_path / "whole", QUESTIONS)
+    assert result.num_out == 13 and result.facts["finish"]["prompt_too_long"] == 1
+    [journal] = (tmp_path / "whole/scratch").glob("generated-*.jsonl")
+    lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 13
-    for number, torn in ((0, b""), (5, b'[7,["'), (13, b"")):
-        again, resumed = run(f"after{number}", b"".join(lines[:number]) + torn)
-        assert again == whole and sorted(resumed) == sorted(lines) and resumed[:number] == lines[:number]
-    talk = asked(20, history=(Turn("user", "头痛"), Turn("assistant", "多久")))
-    records.write(inputs["ingest"] / "questions.jsonl", [*questions, talk])
-    with pytest.raises(ValueError, match="1 questions follow earlier turns"):
-        generate.run(config, inputs, tmp_path, Context())
+    for number, torn in ((0, b""), (5, b'["7f",["'), (13, b"")):
+        out = tmp_path / f"after{number}"
+        (out / "scratch").mkdir(parents=True)
+        (out / "scratch" / journal.name).write_bytes(b"".join(lines[:number]) + torn)
+        assert answer(out, QUESTIONS)[1] == whole
+        resumed = (out / "scratch" / journal.name).read_bytes().splitlines(keepends=True)
+        assert sorted(resumed) == sorted(lines) and resumed[:number] == lines[:number]
+
+
+def test_what_a_model_answered_in_another_run_is_not_decoded_again(answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    answers = generate.Engine.answers
+
+    def counting(self, dialogues, *more):
+        decoded.extend(turns[-1].content for turns in dialogues)
+        return answers(self, dialogues, *more)
+
+    monkeypatch.setattr(generate.Engine, "answers", counting)
+    cache = tmp_path / "cache"
+    fresh = answer(tmp_path / "fresh", QUESTIONS[:8])[1]
+    decoded.clear()
+    answer(tmp_path / "a", [*QUESTIONS[4:8], asked(30, question=QUESTIONS[4].question)], cache)
+    assert sorted(decoded) == sorted(question.question for question in QUESTIONS[4:8])  # a question that stands there twice, once
+    assert answer(tmp_path / "b", QUESTIONS[:8], cache)[1] == fresh
+    assert sorted(decoded) == sorted(question.question for question in QUESTIONS[:8])
+    answer(tmp_path / "c", QUESTIONS[:8], cache, seed=2)  # greedy: the seed changes nothing
+    assert len(decoded) == 8
+    answer(tmp_path / "d", QUESTIONS[:8], cache, repetition_penalty=1.3)
+    answer(tmp_path / "e", QUESTIONS[:8], cache, do_sample=True)
+    answer(tmp_path / "f", QUESTIONS[:8], cache, do_sample=True, seed=2)
+    assert len(decoded) == 32 and len(list(cache.glob("generated-*.jsonl"))) == 4
+    weights = tmp_path / "model/checkpoint"
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in weights.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    weights.unlink()
+    weights.symlink_to(other)
+    answer(tmp_path / "g", QUESTIONS[:8], cache)
+    assert len(decoded) == 32  # the same model in another place
+    (other / "prompt.json").write_text('{"name": "other", "user": "问：{}\\n答："}', "utf-8")
+    answer(tmp_path / "h", QUESTIONS[:8], cache)
+    assert len(decoded) == 40
+
+
+def test_a_model_is_given_the_turns_before_a_question(answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only the last one: equal questions behind other turns are two prompts, and two entries of the cache."""
+    given: list[list[Turn]] = []
+    encode = prompt.encode
+    monkeypatch.setattr(prompt, "encode", lambda turns, *more: given.append(list(turns)) or encode(turns, *more))
+    talk = asked(1, question="怎么办？", history=(Turn("user", "头痛失眠"), Turn("assistant", "多久了？")))
+    answer(tmp_path / "out", [talk, asked(2, question="怎么办？")])
+    assert sorted(given, key=len) == [[Turn("user", "怎么办？")], list(talk.turns)]

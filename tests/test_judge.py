@@ -290,8 +290,8 @@ def test_inputs_that_cannot_be_judged_are_told(tmp_path):
     with Server(answer=longer) as server:
         with pytest.raises(ValueError, match="two or more inputs generate@SYSTEM"):
             run(server, {"ingest": inputs["ingest"], "generate@ours": inputs["generate@ours"]}, tmp_path / "out")
-        with pytest.raises(ValueError, match="none/predictions.jsonl: no prediction"):
-            run(server, inputs, tmp_path / "out")
+        with pytest.raises(ValueError, match="2 inputs, but predictions of ours alone; generate answers first"):
+            run(server, {label: path for label, path in inputs.items() if label != "generate@theirs"}, tmp_path / "out")
         with pytest.raises(ValueError, match="2 inputs hold the predictions of ours; give each"):
             run(
                 server, {"ingest": inputs["ingest"], "generate@a": inputs["generate@ours"], "generate@b": inputs["generate@ours"]}, tmp_path

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from medchatzh import recipe
@@ -78,7 +79,7 @@ def test_a_change_moves_the_fingerprints_that_depend_on_it_and_no_other(tmp_path
     before, after = names(Plan(path, [], tmp_path)), names(Plan(path, ["sft.learning_rate=0.5"], tmp_path))
     moved = {name for name in before if before[name] != after[name]}
     assert moved == {
-        "sft", "sft@no_medical", "generate@medchatzh", "generate@no_medical", "score@judge", "evaluate", "report",
+        "sft", "sft@no_medical", "generate@medchatzh", "generate@no_medical", "score@judge", "score@judge_second", "evaluate", "report",
     }  # fmt: skip
 
 
@@ -86,6 +87,56 @@ def test_an_arm_shares_every_step_it_does_not_change(tmp_path):
     steps = names(Plan(RECIPES / "quickstart.toml", [], tmp_path))
     assert all(steps[stage] == steps[f"{stage}@no_medical"] for stage in ("ingest", "curate", "pretrain", "reward", "score"))
     assert steps["sft"] != steps["sft@no_medical"]
+
+
+def test_parts_to_leave_out_by_name(tmp_path):
+    path = RECIPES / "quickstart.toml"
+    plan = Plan(path, ['ablation.without=["books", "reward_filter", "loop", "medical"]'], tmp_path)
+    assert list(plan.arms) == ["no_books", "no_reward_filter", "no_loop", "no_medical"]
+    steps = names(plan)
+    first_changed = {"no_books": "pretrain", "no_reward_filter": "score", "no_loop": "curate", "no_medical": "sft"}
+    order = ["ingest", "curate", "tokenizer", "pretrain", "reward", "score", "mix", "sft"]
+    for arm, stage in first_changed.items():
+        changed = [one for one in order if steps[one] != steps[f"{one}@{arm}"]]
+        assert changed[0] == stage and "sft" in changed, arm
+    assert "loop" not in plan.arms["no_loop"].curate.rules
+    assert len(plan.arms["no_loop"].curate.rules) == len(plan.recipe.curate.rules) - 1
+    each = Plan(path, ['ablation.without=["each_rule"]'], tmp_path)
+    assert len(each.arms) == len(plan.recipe.curate.rules) > 5
+    with pytest.raises(ValueError, match=r"quickstart.toml: ablation.without: 'book' is no part to leave out; known: books, "):
+        Plan(path, ['ablation.without=["book"]'], tmp_path)
+
+
+def test_an_arm_spelt_out_stands_for_the_one_of_its_name(tmp_path):
+    plan = Plan(RECIPES / "quickstart.toml", ["arms.no_medical.sft.epochs=2"], tmp_path)
+    assert (plan.arms["no_medical"].sft.epochs, plan.arms["no_medical"].sft.pools) == (2, plan.recipe.sft.pools)
+
+
+def test_other_seeds_train_again_and_share_what_draws_nothing(tmp_path):
+    plan = Plan(RECIPES / "quickstart.toml", ["ablation.seeds=[44, 45]"], tmp_path)
+    steps = names(plan)
+    for stage in ("ingest", "curate", "books", "tokenizer"):
+        assert steps[stage] == steps[f"{stage}@medchatzh#44"] == steps[f"{stage}@no_medical#45"]
+    for stage in ("pretrain", "reward", "mix"):
+        assert len({steps[stage], steps[f"{stage}@medchatzh#44"], steps[f"{stage}@no_medical#45"]}) == 3
+        assert steps[f"{stage}@medchatzh#44"] == steps[f"{stage}@no_medical#44"]
+    made = [name for name in steps if name.startswith("generate@") and "#" in name]
+    assert made == ["generate@medchatzh#44", "generate@no_medical#44", "generate@medchatzh#45", "generate@no_medical#45"]
+    assert plan.steps["sft@medchatzh#44"].seed == 44 and plan.steps["generate@medchatzh#44"].seed == plan.seed
+    assert set(made) <= set(plan.steps["evaluate"].inputs) and not set(made) & set(plan.steps["report"].inputs)
+    with pytest.raises(ValueError, match="write each once"):
+        Plan(RECIPES / "quickstart.toml", ["ablation.seeds=[44, 44]"], tmp_path)
+
+
+def test_another_judge_is_the_reward_stage_with_a_change(tmp_path):
+    plan = Plan(RECIPES / "quickstart.toml", ["judges.second.learning_rate=0.1"], tmp_path)
+    assert plan.steps["reward@second"].seed == 44
+    assert plan.steps["reward@second"].config == msgspec.structs.replace(plan.recipe.reward, learning_rate=0.1)
+    assert plan.steps["evaluate"].inputs["judge@second"].inputs["reward"].fingerprint == plan.steps["reward@second"].fingerprint
+    with pytest.raises(ValueError, match=r"quickstart.toml: judges.second: unknown key learning_rat; did you mean learning_rate"):
+        Plan(RECIPES / "quickstart.toml", ["judges.second.learning_rat=0.1"], tmp_path)
+    with pytest.raises(ValueError, match=r"judges.second.base: /nowhere is not a folder"):
+        Plan(RECIPES / "quickstart.toml", ["judges.second.base=/nowhere"], tmp_path)
 
 
 def test_a_mistake_in_an_arm_names_the_arm(tmp_path):

@@ -1,7 +1,8 @@
 """Score systems' answers to a benchmark: text metrics under named protocols, rewards, intervals, paired comparisons.
 
-Reads Questions, Predictions and a judge's Scores; writes `scores.jsonl`, `summary.json` (`metrics.summary.Summary`) and
-`rejects.jsonl`. Questions that a system did not answer are named, not scored as 0, and comparisons use what both answered.
+Reads Questions, Predictions, judges' Scores and what the training mix knows of the benchmark; writes `scores.jsonl`, `rejects.jsonl`
+and `summary.json` (`metrics.summary.Summary`). Questions that a system did not answer are named, not scored as 0, and comparisons use
+what both answered.
 """
 
 from __future__ import annotations
@@ -15,21 +16,25 @@ from typing import Any
 import msgspec
 
 from medchatzh import records
+from medchatzh.benchmarks import shown_name
+from medchatzh.contamination import Overlap, by_category, read_overlaps
 from medchatzh.metrics.bleu import SMOOTHINGS
-from medchatzh.metrics.comparison import Column, Comparison, System, categories, describe
+from medchatzh.metrics.comparison import Column, Comparison, System, categories, describe, merge_small
 from medchatzh.metrics.counts import Floats
 from medchatzh.metrics.protocols import PROTOCOLS
 from medchatzh.metrics.published import TABLE_1
 from medchatzh.metrics.signature import signature
-from medchatzh.metrics.summary import JUDGE, Reconciliation, Summary
+from medchatzh.metrics.summary import JUDGE, Reconciliation, RewardModel, Summary
 from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Reject, Score
-from medchatzh.run import Context, Progress, Result
+from medchatzh.run import MANIFEST, Context, Manifest, Progress, Result, read_manifest
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("numpy", "numba", "jieba")
 
 REWARD = "reward"
+SEED_MARK = "#"
+"""`medchatzh#44` is the system `medchatzh`, trained with another seed. It counts in ablations only."""
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -43,8 +48,8 @@ class Config(Settings, frozen=True, kw_only=True):
     their own."""
     num_resamples: int = 2000
     """Bootstrap resamples. From seed to seed the ends of an interval then move by 3 % of its half-width (700 questions)."""
-    min_category_size: int = 30
-    """Categories with fewer questions are marked small. With 30 a mean of BLEU-1 is known to ± 2.4 points under `strict` and ± 3.6
+    min_category_size: int = 100
+    """Categories with fewer questions are merged into one. With 100 a mean of BLEU-1 is known to ± 1.3 points under `strict` and ± 2.0
     under `medchatzh` (standard deviations 6.8 and 10.1, measured on random answers to 700 questions)."""
     confidence: float = 0.95
     """Coverage of the intervals: a share from 0.5 to below 1."""
@@ -58,7 +63,7 @@ class Config(Settings, frozen=True, kw_only=True):
         if self.num_resamples < 100:
             raise ValueError(f"num_resamples: {self.num_resamples}: give at least 100, the ends of an interval need them")
         if self.min_category_size < 1:
-            raise ValueError(f"min_category_size: {self.min_category_size}: give 1 (marks none) or more")
+            raise ValueError(f"min_category_size: {self.min_category_size}: give 1 (merges none) or more")
         if not 0.5 <= self.confidence < 1:
             raise ValueError(f"confidence: {self.confidence}: give a share from 0.5 to below 1, 0.95 for instance")
 
@@ -152,7 +157,8 @@ def read_system(folder: Path) -> tuple[str, list[Prediction]]:
     path = folder / "predictions.jsonl"
     predictions = list(records.read(path, Prediction))
     names = sorted({prediction.system for prediction in predictions})
-    if not names and any(reject.reason == "single_reference" for reject in records.read(folder / "rejects.jsonl", Reject)):
+    set_aside = folder / "rejects.jsonl"
+    if not names and set_aside.exists() and any(reject.reason == "single_reference" for reject in records.read(set_aside, Reject)):
         return "", []
     if len(names) != 1:
         found = f"predictions of {', '.join(names)}; give each system its own folder" if names else "no prediction; generate answers first"
@@ -170,18 +176,20 @@ def read_rewards(folder: Path) -> dict[tuple[str, str], float]:
 
 
 def score_all(
-    config: Config, benchmark: Benchmark, aligned: Mapping[str, list[Prediction]], rewards: Mapping[tuple[str, str], float]
+    config: Config,
+    benchmark: Benchmark,
+    aligned: Mapping[str, list[Prediction]],
+    judged: Sequence[Mapping[tuple[str, str], float]],
 ) -> Iterator[System]:
-    """Every system with its values: the text metrics and, where there are any rewards, those."""
+    """Every system with its values: the text metrics, and a column of rewards for each judge."""
     import numpy as np
 
     with Progress("evaluate", sum(map(len, aligned.values())) * len(config.protocols), "answers") as progress:
         for name, predictions in aligned.items():
             pairs = [(prediction, benchmark.questions[prediction.id]) for prediction in predictions]
             values = score(pairs, config.protocols, config.smoothing, progress.add)
-            if rewards:
-                given = [rewards.get((name, prediction.id), float("nan")) for prediction in predictions]
-                values = np.column_stack([values, given])
+            given = [[rewards.get((name, prediction.id), float("nan")) for prediction in predictions] for rewards in judged]
+            values = np.column_stack([values, *given])
             yield System(name, predictions, values)
 
 
@@ -200,9 +208,31 @@ def signatures(config: Config, questions: Iterable[Question]) -> dict[str, dict[
     return {name: PROTOCOLS[name].smoothed(config.smoothing).signatures(questions) for name in config.protocols}
 
 
-def summarize(config: Config, benchmark: Benchmark, systems: Sequence[System], meaning: Sequence[Column], judge: str, seed: int) -> Summary:
-    """The tables. `judge` names the judge (its folder, whose fingerprint covers model and settings), '' for none."""
-    main, *others = systems
+def on_same_terms(config: Config, main: System, other: System, questions: Mapping[str, Question]) -> System:
+    """The main system's answers scored as the other's were: a human's without the reference that the human's answer is."""
+    left_out = {answer.id: answer.reference for answer in other.answers if answer.reference is not None}
+    chosen = [at for at, answer in enumerate(main.answers) if answer.id in left_out]
+    if not chosen:
+        return main
+    answers = [msgspec.structs.replace(main.answers[at], reference=left_out[main.answers[at].id]) for at in chosen]
+    values = main.values[chosen]
+    again = score([(answer, questions[answer.id]) for answer in answers], config.protocols, config.smoothing)
+    values[:, : again.shape[1]] = again
+    return System(main.name, answers, values)
+
+
+def summarize(
+    config: Config,
+    benchmark: Benchmark,
+    systems: Sequence[System],
+    meaning: Sequence[Column],
+    judges: Sequence[RewardModel],
+    overlaps: Mapping[str, Overlap],
+    seed: int,
+) -> Summary:
+    """The tables. The first system is the main one; `overlaps` are empty where nobody looked for any."""
+    shown = [system for system in systems if SEED_MARK not in system.name]
+    main, *others = shown
     tables = Comparison(
         meaning,
         num_resamples=config.num_resamples,
@@ -210,28 +240,67 @@ def summarize(config: Config, benchmark: Benchmark, systems: Sequence[System], m
         min_category_size=config.min_category_size,
         seed=seed,
     )
-    groups = categories(benchmark.questions.values())
-    signed = signatures(config, benchmark.questions.values())
+    questions = benchmark.questions
+    whole = categories(questions.values())
+    groups = merge_small(whole, config.min_category_size)
+    signed = signatures(config, questions.values())
     metrics = tuple(signed[config.protocols[0]])
-    if judge:
-        signed[JUDGE] = {REWARD: signature(REWARD, lvl="answer", agg="mean", v=judge)}
+    if judges:
+        signed[JUDGE] = {judge.metric: signature(REWARD, lvl="answer", agg="mean", v=judge.fingerprint) for judge in judges}
+    pairs = [(on_same_terms(config, main, other, questions), other) for other in others]
+    # A reward model that chose the training records is no judge of who was trained on them, unless another one stands beside it.
+    refused = {judge.metric for judge in judges} if all(judge.filtered for judge in judges) else set()
+    known = [overlaps[key] for key in questions if key in overlaps]
+    clean = {overlap.id for overlap in known if overlap.is_clean}
     return Summary(
+        benchmark=_shown_names(questions, shown),
         main=main.name,
-        systems=tuple(system.name for system in systems),
+        systems=tuple(system.name for system in shown),
         protocols=config.protocols,
         metrics=metrics,
         signatures=signed,
         questions=benchmark.reconciliation,
         categories={name: len(members) for name, members in groups.items()},
-        means=tuple(row for system in systems for row in tables.means(system)),
-        by_category=tuple(row for name, members in groups.items() for row in tables.by_category(name, members, systems)),
-        differences=tuple(row for other in others for row in tables.differences(main, other)),
-        answers=tuple(describe(system.name, system.answers) for system in systems),
+        merged={name: len(members) for name, members in whole.items() if name not in groups},
+        means=tuple(row for system in shown for row in tables.means(system)),
+        by_category=tuple(row for name, members in groups.items() for row in tables.by_category(name, members, shown)),
+        differences=tuple(row for row in tables.differences(pairs) if row.metric not in refused),
+        category_differences=tuple(
+            row for first, other in pairs for row in tables.category_differences(groups, first, other) if row.metric not in refused
+        ),
+        clean=tuple(row for system in shown for row in tables.means(_part(system, clean))) if 0 < len(clean) < len(known) else (),
+        overlap=tuple(by_category(known)),
+        ablations=tuple(row for arm, pairs in replicas(systems).items() for row in tables.ablation(arm, pairs)),
+        judges=tuple(judges),
+        answers=tuple(describe(system.name, system.answers) for system in shown),
         published=TABLE_1,
         num_resamples=config.num_resamples,
         confidence=config.confidence,
         min_category_size=config.min_category_size,
     )
+
+
+def replicas(systems: Sequence[System]) -> dict[str, list[tuple[System, System]]]:
+    """Arm → (main, arm) for each seed with which both were trained, for the arms that have more than one."""
+    by_name = {system.name: system for system in systems}
+    main = systems[0].name
+    found: dict[str, list[tuple[System, System]]] = {}
+    for system in systems[1:]:
+        arm, mark, seed = system.name.partition(SEED_MARK)
+        if mark and arm in by_name and arm != main and f"{main}{mark}{seed}" in by_name:
+            found.setdefault(arm, [(by_name[main], by_name[arm])]).append((by_name[f"{main}{mark}{seed}"], system))
+    return found
+
+
+def _part(system: System, ids: set[str]) -> System:
+    chosen = [at for at, answer in enumerate(system.answers) if answer.id in ids]
+    return System(system.name, [system.answers[at] for at in chosen], system.values[chosen])
+
+
+def _shown_names(questions: Mapping[str, Question], systems: Sequence[System]) -> tuple[str, ...]:
+    answered = {answer.id for system in systems for answer in system.answers}
+    sources = Counter(questions[key].source for key in answered)
+    return tuple(shown_name(source, number) for source, number in sorted(sources.items()))
 
 
 def _align_all(folders: Iterable[Path], benchmark: Benchmark) -> tuple[dict[str, list[Prediction]], list[Reject]]:
@@ -252,10 +321,29 @@ def _align_all(folders: Iterable[Path], benchmark: Benchmark) -> tuple[dict[str,
     return aligned, rejects
 
 
+def _judges(inputs: Mapping[str, Path]) -> Iterator[tuple[RewardModel, dict[tuple[str, str], float]]]:
+    """The inputs `judge` and `judge@NAME`: the reward model, and what it gave."""
+    filtering = _manifest(inputs.get("score"))
+    filter_model = filtering.facts.get("reward_fingerprint") if filtering else None
+    for label, path in inputs.items():
+        stage, mark, name = label.partition("@")
+        if stage != JUDGE:
+            continue
+        judging = _manifest(path)
+        model = judging.facts.get("reward_fingerprint") if judging else None
+        filtered = bool(filtering.dropped) and filter_model == model if filtering and filter_model and model else None
+        yield RewardModel(metric=f"{REWARD}{mark}{name}", fingerprint=model or path.name, filtered=filtered), read_rewards(path)
+
+
+def _manifest(folder: Path | None) -> Manifest | None:
+    return read_manifest(folder) if folder and (folder / MANIFEST).exists() else None
+
+
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
     """Score the systems of the inputs `generate@…` (the first is the main one) on the questions of `ingest`.
 
-    `judge` is optional. In the result, `num_in` counts the predictions read, those missing, and repeated questions.
+    Optional inputs: `judge` and `judge@NAME` (rewards), `score` (whether their model filtered the training records), `overlap`. In the
+    result, `num_in` counts the predictions read, those missing, and repeated questions.
     """
     folders = [path for label, path in inputs.items() if label.partition("@")[0] == "generate"]
     if "ingest" not in inputs or not folders:
@@ -264,20 +352,20 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     aligned, set_aside = _align_all(folders, benchmark)
     rejects = [*benchmark.rejects, *set_aside]
     meaning = columns(config)
-    rewards: dict[tuple[str, str], float] = {}
-    if "judge" in inputs:
-        meaning.append(Column(JUDGE, REWARD))
-        rewards = read_rewards(inputs["judge"])
+    judges = list(_judges(inputs))
+    for judge, rewards in judges:
+        meaning.append(Column(JUDGE, judge.metric))
         if not any((name, answer.id) in rewards for name, answers in aligned.items() for answer in answers):
             raise ValueError(
-                f"{inputs['judge']}: no reward for an answer of {', '.join(aligned)}; judge these predictions, or leave the judge out"
+                f"{judge.metric} ({judge.fingerprint}): no reward for an answer of {', '.join(aligned)};"
+                " judge these predictions, or leave the judge out"
             )
-    systems = list(score_all(config, benchmark, aligned, rewards))
+    systems = list(score_all(config, benchmark, aligned, [rewards for _, rewards in judges]))
     rows = (row for system in systems for row in scores(system, meaning, benchmark.questions))
     records.write(out / "scores.jsonl", rows)
     records.write(out / "rejects.jsonl", rejects)
-    judge = inputs["judge"].name if rewards else ""
-    summary = summarize(config, benchmark, systems, meaning, judge, context.seed)
+    overlaps = read_overlaps(inputs["overlap"]) if "overlap" in inputs else {}
+    summary = summarize(config, benchmark, systems, meaning, [judge for judge, _ in judges], overlaps, context.seed)
     (out / "summary.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     facts = {"main": summary.main, "systems": list(summary.systems), "questions": msgspec.to_builtins(summary.questions)}
     facts["means"] = {f"{row.system} {Column(row.protocol, row.metric).name}": round(row.mean, 2) for row in summary.means}

@@ -17,6 +17,7 @@ import msgspec
 
 from medchatzh import records
 from medchatzh.metrics import statistics
+from medchatzh.metrics.pairwise import FILE, Pairwise, Reliability, Share, Versus
 from medchatzh.metrics.signature import signature
 from medchatzh.models.answers import answer_all
 from medchatzh.models.wire import Answer, Endpoint, Request, Sampling, usage
@@ -90,62 +91,6 @@ class Judgement(Record, frozen=True, kw_only=True):
         if self.verdict == "tie":
             return "tie"
         return "win" if (self.verdict == "first") == (self.first == main) else "loss"
-
-
-class Share(msgspec.Struct, frozen=True, kw_only=True):
-    """A share of `n`, with the 95 % interval of a bootstrap that resamples questions."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-
-
-class Reliability(msgspec.Struct, frozen=True, kw_only=True):
-    """What the judge's verdicts are worth. A share is None where there is nothing to take it of."""
-
-    num_verdicts: int
-    num_unreadable: int
-    unreadable: Share | None
-    """Of all verdicts: those whose last line is not one of the three asked for."""
-    agreement: Share | None
-    """Of the pairs with two readable verdicts: those in which both places gave the same outcome."""
-    first_position: Share | None
-    """Of those pairs' verdicts that name a better answer: those that name the first. 0.5 is without bias, however good the answers are,
-    since each stands first once."""
-    outcomes: dict[str, int]
-    """`main shown first / main shown second` → pairs, `win/loss` say; `unreadable` where it is."""
-
-
-class Versus(msgspec.Struct, frozen=True, kw_only=True):
-    """The main system against another one. A pair is won or lost where both verdicts say so, and else a tie (Zheng et al. 2023, 3.4)."""
-
-    main: str
-    other: str
-    wins: int
-    ties: int
-    losses: int
-    num_unreadable: int
-    """Pairs with an unreadable verdict: in none of the three."""
-    num_unpaired: int
-    """Chosen questions that the other system has no answer to."""
-    win: Share | None
-    tie: Share | None
-    loss: Share | None
-    score: Share | None
-    """Wins and half the ties: above 0.5 the main system is preferred."""
-    reliability: Reliability
-
-
-class Pairwise(msgspec.Struct, frozen=True, kw_only=True):
-    """`pairwise.json`."""
-
-    main: str
-    signature: str
-    prompt: str
-    versus: tuple[Versus, ...]
-    reliability: Reliability
-    """Over all pairs of all systems."""
 
 
 def conversation(question: Question) -> str:
@@ -248,14 +193,12 @@ def versus(pairs: Sequence[Pair], main: str, other: str, num_unpaired: int, seed
 
 
 def _read(folder: Path) -> tuple[str, dict[str, Prediction]]:
-    """A system's name, and its predictions by question id, of repeated ones the first."""
+    """A system's name, and its predictions by question id, of repeated ones the first; '' and none where it answered nothing."""
     path = folder / "predictions.jsonl"
     found: dict[str, Prediction] = {}
     for prediction in records.read(path, Prediction):
         found.setdefault(prediction.id, prediction)
-    if not found:
-        raise ValueError(f"{path}: no prediction; generate answers first")
-    return next(iter(found.values())).system, found
+    return next((prediction.system for prediction in found.values()), ""), found
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
@@ -266,9 +209,11 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     folders = [path for label, path in inputs.items() if label.partition("@")[0] == "generate"]
     if "ingest" not in inputs or len(folders) < 2:
         raise ValueError("judge needs the input ingest (questions.jsonl) and two or more inputs generate@SYSTEM (predictions.jsonl)")
-    systems = dict(map(_read, folders))
-    if len(systems) < len(folders):
-        raise ValueError(f"judge: {len(folders)} inputs hold the predictions of {', '.join(systems)}; give each system its own name")
+    answered = [(name, found) for name, found in map(_read, folders) if found]
+    if len(systems := dict(answered)) < len(answered):
+        raise ValueError(f"judge: {len(answered)} inputs hold the predictions of {', '.join(systems)}; give each system its own name")
+    if len(systems) < 2:
+        raise ValueError(f"judge: {len(folders)} inputs, but predictions of {', '.join(systems) or 'nobody'} alone; generate answers first")
     (main, ours), *others = systems.items()
     questions: dict[str, Question] = {}
     for question in records.read(inputs["ingest"] / "questions.jsonl", Question):
@@ -294,7 +239,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         ),
         reliability=reliability(pairs, context.seed),
     )
-    (out / "pairwise.json").write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
+    (out / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n")
     num_unreadable = summary.reliability.num_unreadable
     scores = {each.other: each.score.mean for each in summary.versus if each.score}
     return Result(

@@ -1,6 +1,8 @@
 """A recipe → the steps of the pipeline. The one place that knows all stages and how they depend on each other.
 
 raw files → ingest → curate ─┬─ books → tokenizer → pretrain → reward → score → mix → sft → generate → judge → evaluate → report
+
+An arm (ablation), another seed and another judge are the same steps with something changed: `stage@arm`, `stage@arm#seed`, `reward@judge`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from medchatzh import books, chat, curate, evaluate, generate, ingest, judge, mix, report, score, tokenizer
+from medchatzh import ablations, books, chat, curate, evaluate, generate, ingest, judge, mix, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.curate import overlap
 from medchatzh.ingest import predictions
@@ -70,8 +72,13 @@ class Recipe(Settings, frozen=True, kw_only=True):
     predictions: tuple[predictions.Config, ...] = ()
     """Systems whose answers were made elsewhere, each from a file."""
     chat: chat.Config = chat.Config()
+    ablation: ablations.Config = ablations.Config()
     arms: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     """Ablations: `[arms.no_medical.sft] pools = ["general"]` trains and evaluates the same recipe with that change."""
+    judges: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    """Reward models that judge beside the one that filtered the records, and so is no independent judge: `[judges.second] seed = 44` trains
+    `[reward]` again with another seed; `base` and `epochs = 0` take a finished one (ours, or Ziya-LLaMA-7B-Reward). Name → changes to
+    `[reward]`, and `seed`."""
 
 
 class Plan:
@@ -85,18 +92,30 @@ class Plan:
             raise ValueError(f"{path}: ingest.sources: is empty; add at least one [[ingest.sources]] with name and path")
         if self.recipe.run.main in (BEFORE_SFT, *FLOORS):
             raise ValueError(f"{path}: run.main: {self.recipe.run.main!r} is the name of another system; choose another")
-        taken = {self.recipe.run.main, BEFORE_SFT, *FLOORS, *self.recipe.arms}
+        try:
+            asked = self.recipe.ablation.arms(self.recipe.curate.rules) | self.recipe.arms
+        except ValueError as error:
+            raise ValueError(f"{path}: ablation.{error}") from None
+        taken = {self.recipe.run.main, BEFORE_SFT, *FLOORS, *asked}
         for name in (file.name for file in self.recipe.predictions):
             if name in taken:
                 raise ValueError(f"{path}: predictions: {name!r} is the name of another system; choose another")
             taken.add(name)
         self.arms: dict[str, Recipe] = {}
-        for name, changes in self.recipe.arms.items():
+        for name, changes in asked.items():
             if name in (self.recipe.run.main, BEFORE_SFT, *FLOORS) or not name.isidentifier():
                 raise ValueError(f"{path}: arms.{name}: choose another name, of letters, digits and _")
             if fixed := [table for table in changes if table in Recipe.__struct_fields__ and table not in ARM_TABLES]:
                 raise ValueError(f"{path}: arms.{name}.{fixed[0]}: is the same for all arms; an arm may change {', '.join(ARM_TABLES)}")
             self.arms[name] = recipes.convert(recipes.merge(table, changes), Recipe, f"{path}: arms.{name}")
+        self.judges: dict[str, tuple[int, reward.Config]] = {}
+        for name, changes in self.recipe.judges.items():
+            place, own = f"{path}: judges.{name}", dict(changes)
+            if not name.isidentifier():
+                raise ValueError(f"{place}: choose another name, of letters, digits and _")
+            seed = recipes.convert({"seed": own.pop("seed", self.recipe.run.seed)}, Run, place).seed
+            table_of_reward = recipes.merge(table.get("reward", {}), own)
+            self.judges[name] = seed, recipes.convert(table_of_reward, reward.Config, place)
         if not self.recipe.report.command:
             command = _command(path, overrides)
             self.recipe = msgspec.structs.replace(self.recipe, report=msgspec.structs.replace(self.recipe.report, command=command))
@@ -117,6 +136,11 @@ class Plan:
         for arm, changed in self.arms.items():
             self._train(f"@{arm}", changed)
         systems = {main: "sft", BEFORE_SFT: "pretrain"} | {arm: f"sft@{arm}" for arm in self.arms}
+        for seed in self.recipe.ablation.seeds if self.arms else ():
+            for name, changed in {main: self.recipe, **self.arms}.items():
+                system = f"{name}{evaluate.SEED_MARK}{seed}"
+                self._train(f"@{system}", changed, seed)
+                systems[system] = f"sft@{system}"
         for system, model in systems.items():
             self._add(f"generate@{system}", "generate", self._system(system, "checkpoint"), seen | {"model": model}, resumable=True)
         for floor in FLOORS:
@@ -129,12 +153,22 @@ class Plan:
         self._add("overlap", "curate.overlap", self.recipe.overlap, seen | {"mix": "mix"})
         self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | answered, resumable=True)
         judged = {"judge": "score@judge"} | answered
-        self._add("evaluate", "evaluate", self.recipe.evaluate, seen | {"overlap": "overlap"} | judged, optional_inputs=True)
+        for name, (seed, config) in self.judges.items():
+            files = _checkpoint_files(f"judges.{name}.base", config.base) if config.base else {}
+            known = {label: label for label in ("ingest", "pretrain")}
+            self._add(f"reward@{name}", "train.reward", config, known, seed, files=files, resumable=True)
+            self._add(f"score@judge_{name}", "score", self.recipe.score, {"reward": f"reward@{name}"} | answered, resumable=True)
+            judged[f"judge@{name}"] = f"score@judge_{name}"
+        known = seen | {"score": "score", "overlap": "overlap"}
+        self._add("evaluate", "evaluate", self.recipe.evaluate, known | judged, optional_inputs=True)
         if self.recipe.judge.endpoint.base_url:
-            self._add("judge", "judge", self.recipe.judge, seen | predictions, resumable=True, optional_inputs=True)
+            compared = {label: target for label, target in answered.items() if evaluate.SEED_MARK not in label}
+            self._add("judge", "judge", self.recipe.judge, seen | compared, resumable=True, optional_inputs=True)
+            judged["pairwise"] = "judge"
         before_sft = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix")
         shown = (*before_sft, "sft", *(f"sft@{arm}" for arm in self.arms))
-        told = {label: label for label in shown} | {"evaluate": "evaluate"} | judged
+        told = {label: label for label in shown} | {"overlap": "overlap", "evaluate": "evaluate"}
+        told |= {label: target for label, target in judged.items() if evaluate.SEED_MARK not in label}
         self._add("report", "report", self.recipe.report, told, optional_inputs=True)
 
     def _add_file(self, file: predictions.Config, seen: Mapping[str, str]) -> None:
@@ -145,14 +179,14 @@ class Plan:
         config = predictions.System(**msgspec.structs.asdict(file) | more)
         self._add(f"generate@{file.name}", "ingest.predictions", config, seen, files={path.name: path}, takes_files=True)
 
-    def _train(self, arm: str, changed: Recipe) -> None:
-        """The chain from raw files to an SFT checkpoint under one recipe. `arm` is '' or '@name'."""
+    def _train(self, arm: str, changed: Recipe, seed: int | None = None) -> None:
+        """The chain from raw files to an SFT checkpoint under one recipe. `arm` is '' or '@name'; `seed` the run's where None."""
 
         def add(stage: str, module: str, *inputs: str, outside: str = "", **more: Any) -> None:
             config = getattr(changed, stage)
             files = _checkpoint_files(f"{stage}.{outside}", getattr(config, outside)) if outside else {}
             more = {"files": files} | more
-            self._add(f"{stage}{arm}", module, config, {label: f"{label}{arm}" for label in inputs}, **more)
+            self._add(f"{stage}{arm}", module, config, {label: f"{label}{arm}" for label in inputs}, seed, **more)
 
         add("ingest", "ingest", files=ingest.raw_files(changed.ingest, self.root), takes_files=True, resumable=True)
         add("curate", "curate", "ingest", files=changed.curate.files(), resumable=True)
@@ -165,11 +199,14 @@ class Plan:
         add("sft", "train.sft", "pretrain", "mix", resumable=True)
 
     def _system(self, name: str, kind: Any) -> generate.System:
-        return generate.System(**msgspec.structs.asdict(self.arms.get(name, self.recipe).generate), system=name, kind=kind)
+        changed = self.arms.get(name.partition(evaluate.SEED_MARK)[0], self.recipe)
+        return generate.System(**msgspec.structs.asdict(changed.generate), system=name, kind=kind)
 
-    def _add(self, name: str, module: str, config: Any, inputs: Mapping[str, str], **more: Any) -> None:
+    def _add(self, name: str, module: str, config: Any, inputs: Mapping[str, str], seed: int | None = None, **more: Any) -> None:
         linked = {label: self.steps[target] for label, target in inputs.items()}
-        self.steps[name] = step(self.seed, self._digests, name=name, module=module, config=config, inputs=linked, **more)
+        self.steps[name] = step(
+            self.seed if seed is None else seed, self._digests, name=name, module=module, config=config, inputs=linked, **more
+        )
 
     def folder(self, name: str) -> Path:
         return self.runs / self.steps[name].folder_name

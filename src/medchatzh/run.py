@@ -93,6 +93,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Run alone, the stage makes do with the inputs it is given (evaluate, report)."""
     hashes: dict[str, str] = {}
     """Name → sha256 of the raw file."""
+    seed: int = 0
+    """What the stage draws with."""
     fingerprint: str = ""
     resumable: bool = False
     """The stage goes on from what it finds in its scratch folder (training, generation)."""
@@ -107,10 +109,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def step(seed: int, digests: Digests, **fields: Any) -> Step:
-    """A `Step` with its fingerprint worked out."""
+    """A `Step` with its fingerprint worked out. A stage that draws nothing (`SEEDED = False`) is one and the same under any seed."""
     made = Step(**fields)
     hashes = {name: digests[path] for name, path in made.files.items()}
     stage_module = import_module(f"medchatzh.{made.module}")
+    seed = seed if getattr(stage_module, "SEEDED", True) else 0
     parts = {
         "stage": made.stage,
         "version": stage_module.VERSION,
@@ -120,7 +123,7 @@ def step(seed: int, digests: Digests, **fields: Any) -> Step:
         "files": hashes,
     }
     encoded = msgspec.json.encode(parts, order="deterministic")
-    return msgspec.structs.replace(made, hashes=hashes, fingerprint=hashlib.sha256(encoded).hexdigest()[:12])
+    return msgspec.structs.replace(made, hashes=hashes, seed=seed, fingerprint=hashlib.sha256(encoded).hexdigest()[:12])
 
 
 class Digests:
@@ -219,6 +222,7 @@ def _work(work: Step, paths: Mapping[str, Path], partial: Path, context: Context
     """Call the stage and say what it did."""
     module = import_module(f"medchatzh.{work.module}")
     started = time.monotonic()
+    context = msgspec.structs.replace(context, seed=work.seed)
     extra = {"files": work.files} if work.takes_files else {}
     # whole paths, since the workers of a cluster have working folders of their own
     given = {label: path.resolve() for label, path in paths.items()}

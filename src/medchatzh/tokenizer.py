@@ -17,6 +17,7 @@ from medchatzh.run import Context, Result
 
 VERSION = 1
 LIBRARIES = ("sentencepiece", "transformers", "tokenizers")
+SEEDED = False
 
 _MAX_LINE_CHARS = 1000
 """sentencepiece silently skips sentences of more than 4,192 bytes; a hanzi has 3 (rarely 4)."""

@@ -32,7 +32,7 @@ class TestDifferences:
     def test_corrected_over_all_others_and_protocols_but_rewards_apart(self):
         main = system("main", scores(60, 0.4, 0))
         others = [system(f"other{seed}", scores(60, 0, seed)) for seed in range(1, 5)]
-        rows = list(tables().differences(main, *others))
+        rows = list(tables().differences([(main, other) for other in others]))
         assert [(row.other, row.metric) for row in rows] == [(other.name, column.metric) for other in others for column in COLUMNS]
         texts, rewards = [row for row in rows if row.protocol != JUDGE], [row for row in rows if row.protocol == JUDGE]
         assert (len(texts), len(rewards)) == (12, 4)
@@ -44,7 +44,7 @@ class TestDifferences:
 
     def test_a_table_of_many_comparisons_of_nothing_shows_nothing(self):
         main = system("main", scores(60, 0, 100))
-        rows = list(tables().differences(main, *(system(f"other{seed}", scores(60, 0, seed)) for seed in range(1, 21))))
+        rows = list(tables().differences([(main, system(f"other{seed}", scores(60, 0, seed))) for seed in range(1, 21)]))
         assert sum(row.p_value <= 0.05 for row in rows) > 1
         assert {row.verdict for row in rows} == {"not distinguishable"}
 
@@ -53,17 +53,17 @@ class TestDifferences:
         columns = [Column("strict", f"metric-{at}") for at in range(500)]
         wide = Comparison(columns, num_resamples=100, confidence=0.95, min_category_size=30, seed=0)
         values = np.random.default_rng(0).normal(0, 1, (40, 500))
-        (first, *_, last) = wide.differences(system("main", values + 5), system("other", values[::-1]))
+        (first, *_, last) = wide.differences([(system("main", values + 5), system("other", values[::-1]))])
         assert first.verdict == last.verdict == "better"
         assert first.p_holm == pytest.approx(0.01, rel=0.01)
 
     def test_only_what_both_answered_and_the_judge_saw(self):
         ours, theirs = scores(20, 1, 0), scores(20, 0, 1)
         theirs[3:6, 3] = np.nan
-        rows = {row.metric: row for row in tables().differences(system("main", ours), system("other", theirs, first=5))}
+        rows = {row.metric: row for row in tables().differences([(system("main", ours), system("other", theirs, first=5))])}
         assert {name: row.n for name, row in rows.items()} == {"BLEU-1": 15, "ROUGE-L": 15, "reward": 12}
         assert rows["ROUGE-L"].mean == pytest.approx((ours[5:, 2] - theirs[:15, 2]).mean(), abs=1e-6)
-        assert list(tables().differences(system("main", ours), system("other", theirs, first=20))) == []
+        assert list(tables().differences([(system("main", ours), system("other", theirs, first=20))])) == []
 
 
 class TestByCategory:
@@ -84,7 +84,7 @@ class TestByCategory:
     def test_is_what_the_comparison_says_of_that_category_alone(self):
         main, other = system("main", scores(80, 0.5, 0)), system("other", scores(80, 0, 1))
         rows = tables().category_differences({"all": {f"q:{at}" for at in range(80)}}, main, other)
-        whole = [row for row in tables().differences(main, other) if row.protocol != "medchatzh"]
+        whole = [row for row in tables().differences([(main, other)]) if row.protocol != "medchatzh"]
         assert [(row.mean, row.low, row.high, row.p_value) for row in rows] == [(row.mean, row.low, row.high, row.p_value) for row in whole]
 
     def test_a_category_that_a_system_did_not_answer_has_no_row(self):

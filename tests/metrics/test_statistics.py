@@ -20,6 +20,7 @@ from medchatzh.metrics.statistics import (
     resampled_sums,
     score_difference,
     score_interval,
+    seeded_interval,
     signed_sums,
     verdict,
 )
@@ -306,3 +307,29 @@ def test_clustered_interval_resamples_groups_not_members():
     assert clustered_interval([[0.0, 1.0]]) == (0.5, 0.5, 0.5, 2)
     with pytest.raises(ValueError, match="no groups"):
         clustered_interval([])
+
+
+class TestSeededInterval:
+    def test_by_hand(self):
+        found = seeded_interval(np.array([[1.0, 2, 3], [3, 4, 5]]))
+        # seeds' means 2 and 4: variance 2 / 2; questions' means 2, 3, 4: variance 1 / 3; Student's t with 1 and 2 degrees: 12.7062, 4.3027
+        assert (found.mean, found.n) == (3, 3)
+        assert found.high - 3 == pytest.approx(3 - found.low) == pytest.approx((12.7062**2 + 4.3027**2 / 3) ** 0.5, rel=1e-5)
+
+    def test_equal_values_have_no_width(self):
+        assert seeded_interval(np.ones((3, 5))) == (1, 1, 1, 5)
+
+    @pytest.mark.parametrize(("num_seeds", "of_seeds", "of_questions"), [(2, 1.0, 5.0), (3, 2.0, 5.0), (3, 0.0, 5.0), (5, 1.0, 0.0)])
+    def test_it_covers_what_other_seeds_and_questions_would_give(self, num_seeds: int, of_seeds: float, of_questions: float):
+        rng = np.random.default_rng(0)
+        covered = 0
+        for _ in range(1000):
+            shape = (num_seeds, 100)
+            values = rng.normal(0, of_seeds, (num_seeds, 1)) + rng.normal(0, of_questions, (1, 100)) + rng.normal(0, 3, shape)
+            found = seeded_interval(values)
+            covered += found.low <= 0 <= found.high
+        assert covered >= 940  # more where the seeds matter little: few seeds cannot show that
+
+    def test_one_question_is_too_few(self):
+        with pytest.raises(ValueError, match="two questions"):
+            seeded_interval(np.ones((2, 1)))

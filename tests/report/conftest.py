@@ -9,9 +9,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from medchatzh.contamination import CategoryOverlap
 from medchatzh.metrics.published import METRICS, TABLE_1
 from medchatzh.metrics.statistics import Verdict
-from medchatzh.metrics.summary import JUDGE, Answers, CategoryMean, Mean, PairedDifference, Reconciliation, Summary
+from medchatzh.metrics.summary import (
+    JUDGE,
+    Answers,
+    CategoryMean,
+    Mean,
+    PairedDifference,
+    Reconciliation,
+    RewardModel,
+    SeededDifference,
+    Summary,
+)
 from medchatzh.records import Prediction, Question, Reject, Score, write
 from medchatzh.run import MANIFEST, Manifest
 
@@ -95,6 +106,7 @@ def summary(systems: Sequence[str] = SYSTEMS, *, judged: bool = True) -> Summary
             low=value - 0.5,
             high=value + 0.5,
             p_value=0.001,
+            p_holm=0.02,
             n=n,
             verdict=verdict,
         )
@@ -122,6 +134,26 @@ def summary(systems: Sequence[str] = SYSTEMS, *, judged: bool = True) -> Summary
             if column[0] in ("strict", JUDGE)
         ),
         differences=tuple(difference(other, *column) for other in systems[1:] for column in columns),
+        clean=tuple(Mean(**mean(system, *column, 0.4, n - 9)) for system in systems for column in columns),
+        overlap=tuple(
+            CategoryOverlap(
+                category=category,
+                num_questions=size,
+                num_clean=size - 9,
+                exact=4,
+                contained=3,
+                near=2,
+                question_share=0.25,
+                answer_share=0.1,
+            )
+            for category, size in (("", n), ("内科", CATEGORIES["内科"]))
+        ),
+        ablations=tuple(
+            SeededDifference(arm=ARM, protocol="strict", metric=metric, mean=2.0, low=-1.0, high=5.0, n=n, by_seed=(1.0, 2.0, 3.0))
+            for metric in METRICS
+            if ARM in systems
+        ),
+        judges=(RewardModel(metric="reward", fingerprint="abc", filtered=False),) if judged else (),
         answers=tuple(
             Answers(system=system, n=n, empty=1, cut=4, prompt_too_long=0, mean_chars=80.5, distinct_1=0.02, distinct_2=0.2)
             for system in systems

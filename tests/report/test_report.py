@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh import report
-from medchatzh.metrics.summary import JUDGE, Summary
+from medchatzh.metrics.pairwise import FILE, Pairwise, Reliability, Share, Versus
+from medchatzh.metrics.summary import JUDGE, RewardModel, Summary
 from medchatzh.metrics.summary import load as load_summary
 from medchatzh.records import Dialogue, Prediction, Reject, Score, Turn, read, write
 from medchatzh.report import markdown
-from medchatzh.report.charts import Histogram, Lines
+from medchatzh.report.charts import Bars, Forest, Histogram, Lines
 from medchatzh.report.data import Inputs, hide, quote
 from medchatzh.report.draws import Draw
 from medchatzh.report.flow import Flow
@@ -28,6 +29,7 @@ from medchatzh.report.quotes import differences, marked, transcript
 from medchatzh.report.training import smooth, thin
 from medchatzh.report.view import Figure, Points, Quotes, Report, Row, Sample, Section, Table, Text
 from medchatzh.run import Context
+from tests.report.conftest import finish
 
 CONTEXT = Context(seed=7)
 CONFIG = report.Config(title="测试 <报告>", note="替代的评测集", command="medchatzh run recipes/quickstart.toml")
@@ -114,7 +116,7 @@ def test_page_is_well_formed_self_contained_and_accessible(finished_run, tmp_pat
     assert "@import" not in page and "url(" not in page
     assert page.count("<svg") == page.count('role="img"') == tags.count("svg") > 5
     identifiers = [at["id"] for _, at in balance.seen if "id" in at]
-    assert len(identifiers) == len(set(identifiers)) == 13
+    assert len(identifiers) == len(set(identifiers)) == 14
     assert {at["href"][1:] for tag, at in balance.seen if tag == "a"} == set(identifiers)
 
 
@@ -256,15 +258,67 @@ def test_force_ranks_across_signatures_and_says_so(finished_run):
     assert len(strict.groups()) == 1 and strict.caption.zh.endswith("‡")
 
 
-@pytest.mark.parametrize(
-    ("fingerprint", "words_expected"), [("abc", "高分不是独立的证据"), ("other", "没有参与训练数据的筛选"), (None, "无法确认")]
-)
-def test_a_judge_that_filtered_is_named(finished_run, fingerprint, words_expected):
-    path = finished_run["judge"] / "manifest.json"
-    manifest = json.loads(path.read_text("utf-8"))
-    manifest["facts"] = {"reward_fingerprint": fingerprint} if fingerprint else {}
-    path.write_text(json.dumps(manifest), "utf-8")
-    assert words_expected in words(build(finished_run), "figure1")
+@pytest.mark.parametrize(("filtered", "expected"), [(True, "不是独立的证据"), (False, "没有参与训练数据的筛选"), (None, "无法确认")])
+def test_a_judge_that_filtered_is_named(finished_run, filtered, expected):
+    judge = RewardModel(metric="reward", fingerprint="abc", filtered=filtered)
+    rewrite(finished_run["evaluate"], lambda found: msgspec.structs.replace(found, judges=(judge,)))
+    assert expected in words(build(finished_run), "figure1")
+
+
+def test_of_two_judges_the_independent_one_comes_first(finished_run):
+    def second(found: Summary) -> Summary:
+        again = tuple(msgspec.structs.replace(row, metric="reward@second") for row in found.by_category if row.protocol == JUDGE)
+        judges = (
+            RewardModel(metric="reward", fingerprint="a", filtered=True),
+            RewardModel(metric="reward@second", fingerprint="b", filtered=False),
+        )
+        return msgspec.structs.replace(found, judges=judges, by_category=(*found.by_category, *again))
+
+    rewrite(finished_run["evaluate"], second)
+    charts = figures(build(finished_run), "figure1", Bars)
+    assert [figure.chart.title for figure in charts] == ["reward@second by category", "reward by category", "ROUGE-L by category"]
+
+
+def test_scores_on_the_clean_part_stand_beside_the_whole(finished_run):
+    made = build(finished_run)
+    overlap, strict, *_ = tables(made, "contamination")
+    assert [cell.text for cell in overlap.rows[0].cells] == ["全部 / all", "121", "112", "4", "3", "2", "25.0 %", "10.0 %"]
+    assert [(row.cells[1].text, row.cells[2].text) for row in strict.rows[:2]] == [("干净 / clean", "112"), ("全部 / all", "121")]
+    assert strict.signatures
+    assert "9 题" in words(made, "contamination")
+
+
+def test_several_seeds_have_a_figure_of_their_own(finished_run):
+    made = build(finished_run)
+    (table,) = [table for table in tables(made, "figure2") if "种子 / seed 3" in table.columns]
+    assert [cell.text for cell in table.rows[0].cells] == ["BLEU-1", "+2.00", "1.00", "2.00", "3.00", "121"]
+    figure = next(figure for figure in figures(made, "figure2", Forest) if "3 个种子" in figure.caption.zh)
+    assert {effect.tone for effect in figure.chart.effects} == {"even"}
+
+
+def test_pairwise_verdicts_have_a_section_where_there_are_any(finished_run, tmp_path):
+    assert not [found for found in build(finished_run).sections if found.key == "pairwise"]
+    half = Share(mean=0.5, low=0.4, high=0.6, n=90)
+    reliable = Reliability(
+        num_verdicts=180,
+        num_unreadable=2,
+        unreadable=half,
+        agreement=Share(mean=0.8, low=0.7, high=0.9, n=90),
+        first_position=half,
+        outcomes={},
+    )
+    one = Versus(
+        main="medchatzh", other="canned", wins=40, ties=30, losses=19, num_unreadable=1, num_unpaired=0,
+        win=half, tie=half, loss=half, score=Share(mean=0.618, low=0.52, high=0.71, n=89), reliability=reliable,
+    )  # fmt: skip
+    found = Pairwise(main="medchatzh", signature="pairwise|v:test", prompt="", versus=(one,), reliability=reliable)
+    folder = finish(tmp_path / "pairwise", "judge")
+    (folder / FILE).write_bytes(msgspec.json.encode(found))
+    made = build(finished_run | {"pairwise": folder})
+    (table,) = tables(made, "pairwise")
+    assert [cell.text for cell in table.rows[0].cells][1:] == ["40", "30", "19", "1", "0.62", "0.80", "0.50"]
+    assert table.signatures == ("pairwise|v:test",)
+    assert "一致 80%" in words(made, "pairwise") and "有先后偏向" not in words(made, "pairwise")
 
 
 def test_figure_1_fades_small_categories(finished_run):
@@ -281,7 +335,7 @@ def test_without_a_judge_figure_1_falls_back_to_rouge(finished_run):
             name: tuple(entry for entry in getattr(found, name) if entry.protocol != JUDGE)
             for name in ("means", "by_category", "differences")
         }
-        return msgspec.structs.replace(found, **keep)
+        return msgspec.structs.replace(found, judges=(), **keep)
 
     rewrite(finished_run["evaluate"], unjudged)
     made = build(finished_run)
@@ -302,13 +356,14 @@ def test_figure_1_shows_the_reward_and_a_text_metric_of_one_protocol(finished_ru
 
 
 def test_figure_2_shows_arms_alone(finished_run):
-    figures = [block for block in section(build(finished_run), "figure2").blocks if isinstance(block, Figure)]
-    assert [figure.chart.title for figure in figures] == [f"medchatzh − no_medical ({name})" for name in ("strict", "medchatzh", "judge")]
-    assert figures[0].chart.effects[0].label == "BLEU-1"
+    shown = figures(build(finished_run), "figure2", Forest)
+    by_protocol = [f"medchatzh − no_medical ({name})" for name in ("strict", "medchatzh", "judge")]
+    assert [figure.chart.title for figure in shown] == [*by_protocol, "medchatzh − no_medical"]
+    assert shown[0].chart.effects[0].label == "BLEU-1"
 
 
 def test_an_arm_that_was_trained_but_not_scored_is_named(finished_run):
-    rewrite(finished_run["evaluate"], lambda found: msgspec.structs.replace(found, differences=()))
+    rewrite(finished_run["evaluate"], lambda found: msgspec.structs.replace(found, differences=(), ablations=()))
     assert "消融 no_medical 没有可比的分数" in words(build(finished_run), "figure2")
 
 

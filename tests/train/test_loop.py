@@ -4,15 +4,18 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from medchatzh import models
 from medchatzh.models.calibration import HELD_OUT, Ranked
 from medchatzh.models.packing import collect
+from medchatzh.models.reward import Scorer, ScorerSettings
 from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
 from medchatzh.run import SCRATCH, Context
 from medchatzh.train import loop, pretrain, reward, sft
 from medchatzh.train.optimization import Optimization
+from tests.models import published
 
 CONTEXT = Context(seed=3, threads=1)
 
@@ -94,10 +97,12 @@ def test_rate_rises_then_falls_to_a_tenth():
     assert rates[100] == pytest.approx(0.1) and rates[10:] == sorted(rates[10:], reverse=True)
 
 
-@pytest.mark.parametrize("field", ["learning_rate", "rows", "row_tokens", "epochs"])
+@pytest.mark.parametrize("field", ["learning_rate", "rows", "row_tokens"])
 def test_nonsense_settings_are_refused(field):
     with pytest.raises(ValueError, match=f"{field} must be positive"):
         Optimization(**{field: 0})
+    with pytest.raises(ValueError, match="epochs must not be negative"):
+        Optimization(epochs=-1)
 
 
 def folder(tmp_path, name, **files):
@@ -219,6 +224,41 @@ def test_reward_learns_the_ranking_and_reports_the_length_baseline(checkpoint, t
     left = list(read(out / HELD_OUT, Ranked))
     assert len(left) == result.dropped["held_out"] and all(each.ranks == (3, 1, 2) for each in left)
     assert all(each.scores[1] > each.scores[2] > each.scores[0] for each in left)  # as the accuracy of 1 says
+
+
+def test_without_epochs_a_stage_passes_its_model_on(checkpoint, tmp_path):
+    documents = [Document(id=f"b:{i}", book=f"书{i}", text="脾胃虚弱者宜健脾益气。" * 8) for i in range(20)]
+    inputs = {"tokenizer": checkpoint, "books": folder(tmp_path, "books", documents=documents)}
+    out = tmp_path / "pretrain"
+    out.mkdir()
+    facts = pretrain.run(pretrain.Config(base=str(checkpoint), row_tokens=64, epochs=0, held_out=0.2), inputs, out, CONTEXT).facts
+    assert facts["num_steps"] == 0 and "loss_first" not in facts and facts["held_out_loss"] > 0
+    before, after = (load_file(path / "model.safetensors") for path in (checkpoint, out / "checkpoint"))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("layout", ["own", "ziya"])
+def test_a_finished_reward_model_is_measured_and_taken_over(layout, checkpoint, tmp_path):
+    if layout == "ziya":
+        base = published.ziya(tmp_path / "base")
+    else:
+        base = tmp_path / "base"
+        tokenizer, template = models.load_tokenizer(checkpoint)
+        models.save(models.load_reward(checkpoint, seed=1), tokenizer, template, base)
+    inputs = {"ingest": folder(tmp_path, "ingest", preferences=preferences(10)), "pretrain": tmp_path}
+    out = tmp_path / "reward"
+    out.mkdir()
+    result = reward.run(reward.Config(base=str(base), epochs=0), inputs, out, CONTEXT)
+    assert (result.num_in, result.num_out, result.dropped) == (10, 0, {"held_out": 10})
+    assert result.facts["held_out"]["all"]["model"]["num_pairs"] == 30
+    assert {path.name: path.read_bytes() for path in base.iterdir()} == {
+        path.name: path.read_bytes() for path in (out / "checkpoint").iterdir()
+    }
+    asked = [(*each.prompt, Turn("assistant", answer)) for each in preferences(1) for answer in each.answers]
+    scorer = Scorer(ScorerSettings(checkpoint=out / "checkpoint", max_tokens=512, precision="auto", threads=1))
+    assert next(iter(read(out / HELD_OUT, Ranked))).scores == tuple(scorer.score(asked))
+    with pytest.raises(ValueError, match="set reward.base to the folder of a finished reward model"):
+        reward.run(reward.Config(epochs=0), inputs, out, CONTEXT)
 
 
 def test_rankings_too_long_are_counted_as_dropped(checkpoint, tmp_path):

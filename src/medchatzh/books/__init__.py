@@ -20,6 +20,7 @@ from medchatzh.run import Context, Result
 __all__ = ["VERSION", "Config", "passages", "run"]
 
 VERSION = 3
+SEEDED = False
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from medchatzh.claims.world import Floors, Means
+from medchatzh.metrics.protocols import PROTOCOLS, Protocol
 from medchatzh.records import Question
 
 
 def floors(questions: Sequence[Question]) -> dict[str, Floors]:
-    """Protocol → floors: one canned sentence, and the answer to another question."""
+    """Protocol → floors: one canned sentence, and the answer to another question. Protocols that count words are left out without jieba."""
     from medchatzh.generate import Config
-    from medchatzh.metrics.protocols import PROTOCOLS
 
     canned = [Config().canned] * len(questions)
     other = [answer_to_another(questions, place) for place in range(len(questions))]
     found = {}
-    for name in PROTOCOLS:
-        num_references = sum(len(PROTOCOLS[name].references(question)) for question in questions) / len(questions)
-        found[name] = Floors(canned=scores(questions, canned, name), other=scores(questions, other, name), num_references=num_references)
+    for name, protocol in PROTOCOLS.items():
+        if protocol.counts_words and find_spec("jieba") is None:
+            continue
+        num_references = sum(len(protocol.references(question)) for question in questions) / len(questions)
+        found[name] = Floors(canned=means(questions, canned, protocol), other=means(questions, other, protocol), num_references=num_references)
     return found
 
 
@@ -30,16 +33,7 @@ def answer_to_another(questions: Sequence[Question], place: int) -> str:
     return next((answer for answer in answers if answer not in candidates), "")
 
 
-def scores(questions: Sequence[Question], answers: Sequence[str], protocol: str) -> Means:
-    """The mean of each text metric. The one place where this package meets the metrics."""
-    from medchatzh.metrics import text_metrics
-    from medchatzh.metrics.protocols import PROTOCOLS
-    from medchatzh.metrics.segment import characters
-
-    sums: Means = {}
-    for question, answer in zip(questions, answers, strict=True):
-        references = [characters(text) for text in PROTOCOLS[protocol].references(question)]
-        for metric in text_metrics("none"):
-            for name, value in metric.score(characters(answer), references).items():
-                sums[name] = sums.get(name, 0.0) + value
-    return {name: total / len(questions) for name, total in sums.items()}
+def means(questions: Sequence[Question], answers: Sequence[str], protocol: Protocol) -> Means:
+    """The mean of each text metric."""
+    values = protocol.scores(answers, [protocol.references(question) for question in questions])
+    return dict(zip(protocol.names, values.mean(axis=0).tolist(), strict=True))

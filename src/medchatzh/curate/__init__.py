@@ -18,6 +18,7 @@ __all__ = ["VERSION", "Config", "curate_records", "run"]
 
 VERSION = 3
 LIBRARIES = ("numba", "numpy")
+SEEDED = False
 
 
 def curate_records(

@@ -1,12 +1,14 @@
-"""Generate stage: one system answers the benchmark's questions → `predictions.jsonl`. Resumable batch by batch.
+"""Generate stage: one system answers the benchmark's questions → `predictions.jsonl`. Resumable answer by answer.
 
-A system is a checkpoint, or one of the floors that any model must beat: a canned answer, a random training answer, the answer to the
-nearest training question; or a human: one of a question's own answers, to be scored against the others. Predictions made elsewhere are read
-by `ingest.predictions`, which takes this stage's place.
+A system is a checkpoint, trained here or not, or a model behind a server, either perhaps asked as a baseline's own code asks (`systems`);
+or one of the floors that any model must beat: a canned answer, a random training answer, the answer to the nearest training question; or a
+human: one of a question's own answers, to be scored against the others. Predictions made elsewhere are read by `ingest.predictions`, which
+takes this stage's place.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,16 +17,17 @@ from typing import Any, Literal
 import msgspec
 
 from medchatzh.benchmarks import sample
+from medchatzh.generate import systems
 from medchatzh.generate.floors import human_reference, random_answers, retrieved_answers
+from medchatzh.generate.systems import Answered, answer_here, answer_over_http, assembled, files_in
+from medchatzh.models.asking import Asker
 from medchatzh.models.engine import Decoding, Engine
 from medchatzh.recipe import Settings
-from medchatzh.records import Dialogue, Prediction, Question, Reject, read, write
-from medchatzh.run import SCRATCH, Context, Progress, Result
+from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, read, write
+from medchatzh.run import SCRATCH, Context, Result, versions
 
 VERSION = 2
 LIBRARIES = ("torch", "transformers", "numpy")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -53,21 +56,31 @@ class System(Config, frozen=True, kw_only=True):
     """The settings of one system's step: what the recipe says, and which system it is."""
 
     system: str = "medchatzh"
-    kind: Literal["checkpoint", "canned", "random", "retrieved", "human"] = "checkpoint"
+    kind: Literal["checkpoint", "endpoint", "canned", "random", "retrieved", "human"] = "checkpoint"
+    given: systems.Config | None = None
+    """What it is, where it is not trained here."""
+
+    @classmethod
+    def of(cls, config: Config, **which: Any) -> System:
+        """The settings of all systems, and which this one is."""
+        return cls(**{name: getattr(config, name) for name in config.__struct_fields__}, **which)
 
 
 def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
-    """Answer `ingest/questions.jsonl`: with `model/checkpoint`, the canned sentence, answers of `score/medical.jsonl`, or own ones.
+    """Answer `ingest/questions.jsonl`: with `model/checkpoint` or the system given, the canned sentence, answers of `score/medical.jsonl`,
+    or own ones.
 
-    As a human, questions with a single answer of their own become rejects; where all have, there is no prediction.
+    Rejects are, for a human, questions with a single answer of their own (where all have, there is no prediction); for a baseline,
+    questions that its own code has no way to ask.
     """
     questions = sample(list(read(inputs["ingest"] / "questions.jsonl", Question)), config.max_questions, context.seed)
     if not questions:
         raise ValueError("generate: no benchmark questions; add a source of format 'webmedqa' to ingest.sources")
     facts: dict[str, Any] = {"system": config.system}
     rejects: list[Reject] = []
-    if config.kind == "checkpoint":
-        predictions = _with_model(config, questions, inputs["model"] / "checkpoint", out, context)
+    if config.kind in ("checkpoint", "endpoint"):
+        predictions, rejects, more = _asked(config, questions, inputs, out, context)
+        facts |= more
     elif config.kind == "canned":
         predictions = [_prediction(config, question, config.canned) for question in questions]
     elif config.kind == "human":
@@ -122,39 +135,45 @@ def _prediction(config: System, question: Question, answer: str, finish: str = "
         system=config.system,
         question=question.question,
         answer=answer,
-        finish=finish,
+        finish=sys.intern(finish),  # msgspec leaves a default out only where it is the same object: as read from a cache it would not be
     )
 
 
-def _with_model(config: System, questions: Sequence[Question], checkpoint: Path, out: Path, context: Context) -> list[Prediction]:
-    """Each answer is appended to `answers.jsonl` when it is there; a rerun goes on with the questions that have none.
+def _asked(
+    config: System, questions: Sequence[Question], inputs: Mapping[str, Path], out: Path, context: Context
+) -> tuple[list[Prediction], list[Reject], dict[str, Any]]:
+    """(predictions, rejects, facts) of a model. ValueError where its own code has no way to ask any of the questions."""
+    given, cache = config.given, context.cache or out / SCRATCH
+    chosen = given.chosen if given else None
+    rejects: list[Reject] = []
+    askable: list[Question] = []
+    for question in questions:
+        try:
+            if chosen:
+                chosen.form(question.turns)
+            askable.append(question)
+        except ValueError as error:
+            rejects.append(Reject.of(question, "generate", "not_askable", str(error)))
+    if not askable:
+        raise ValueError(f"generate: {config.system} cannot be asked any of the {len(questions):,} questions: {rejects[0].detail}")
+    dialogues = [question.turns for question in askable]
+    facts: dict[str, Any] = {"asked_as": f"{chosen.name} ({chosen.variant})", "source": chosen.source} if chosen else {}
+    if config.kind == "endpoint":
+        assert given
+        answers, used = answer_over_http(given, dialogues, cache, context.seed)
+        facts["usage"] = used
+    else:
+        folders = given.folders() if given else {"model": inputs["model"] / "checkpoint"}
 
-    An answer does not depend on what is decoded beside it, so an interrupted run ends in the same bytes.
-    """
-    journal = out / SCRATCH / "answers.jsonl"
-    journal.parent.mkdir(exist_ok=True)
-    answers = _journal(journal)
-    missing = sorted(set(range(len(questions))) - answers.keys(), key=lambda number: (len(questions[number].question), number))
-    if missing:
-        if talks := sum(bool(question.history) for question in questions):
-            raise ValueError(f"generate: {talks:,} questions follow earlier turns, which a checkpoint cannot be given yet; leave them out")
-        engine = Engine(checkpoint, context.threads, config.batch_size)
-        asked = [questions[number].question for number in missing]
-        with Progress(config.system[:12], len(questions), "questions", initial=len(answers)) as progress, journal.open("ab") as file:
-            for place, answered in engine.answers(asked, config.decoding, config.max_prompt_tokens, context.seed):
-                file.write(_encode((missing[place], answered)) + b"\n")
-                file.flush()
-                answers[missing[place]] = answered
-                progress.add()
-    return [_prediction(config, question, *answers[number]) for number, question in enumerate(questions)]
+        def ask(missing: Sequence[Sequence[Turn]]) -> Iterator[tuple[int, Answered]]:
+            checkpoint = assembled(folders, out / SCRATCH)
+            if chosen:
+                return Asker(chosen, checkpoint, context.threads, config.batch_size).answers(missing, context.seed)
+            engine = Engine(checkpoint, context.threads, config.batch_size)
+            return engine.answers(missing, config.decoding, config.max_prompt_tokens, context.seed)
 
-
-def _journal(path: Path) -> dict[int, tuple[str, str]]:
-    """The (answer, finish) of the questions that an interrupted run answered; a torn last line is cut off the file."""
-    if not path.exists():
-        return {}
-    lines = path.read_bytes().splitlines(keepends=True)
-    if lines and not lines[-1].endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(sum(map(len, lines)) - len(lines.pop()))
-    return dict(msgspec.json.decode(line, type=tuple[int, tuple[str, str]]) for line in lines)
+        decoding = chosen.decoding if chosen else config.decoding
+        seed = context.seed if decoding and decoding.do_sample else None
+        way = (versions(LIBRARIES), seed, chosen or (decoding, config.max_prompt_tokens))
+        answers = answer_here(config.system, files_in(folders), way, dialogues, ask, cache)
+    return [_prediction(config, question, *answer) for question, answer in zip(askable, answers, strict=True)], rejects, facts

@@ -23,6 +23,7 @@ __all__ = ["LIBRARIES", "VERSION", "Config", "Source", "Tally", "raw_files", "re
 
 VERSION = 4
 LIBRARIES = ("openpyxl", "pyarrow")
+SEEDED = False
 
 
 class Config(Settings, frozen=True, kw_only=True):

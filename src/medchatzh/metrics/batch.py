@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import groupby
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medchatzh.metrics.counts import Counts, count, offsets
-from medchatzh.metrics.segment import Tokens
+from medchatzh.metrics.segment import CHARACTERS, Segmenter, Tokens
 
 Splitter: TypeAlias = Callable[[Tokens], Sequence[Tokens]]
 """Tokens → the sentences that a library makes of them; the tokens alone, as they are, where it changes nothing."""
 
 
 class Batch:
-    """n hypotheses, each with its references (0 or more). `compiled` as in `counts.count`.
+    """n hypotheses, each with its references (0 or more), as tokens; `of` takes texts. `compiled` as in `counts.count`.
 
     Characters may come as strings, all of them or none: they are then counted without a Python object a token.
     """
 
+    @classmethod
+    def of(
+        cls,
+        answers: Sequence[str],
+        references: Sequence[Sequence[str]],
+        segmenter: Segmenter = CHARACTERS,
+        compiled: bool | None = None,
+    ) -> Batch:
+        """Of texts, cut by `segmenter`: it must be that of the metric that scores them."""
+        hypotheses = [segmenter.tokens(text) for text in answers]
+        return cls(hypotheses, [[segmenter.tokens(text) for text in group] for group in references], compiled)
+
     def __init__(self, hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]], compiled: bool | None = None) -> None:
-        assert len(hypotheses) == len(references), "each hypothesis has its references"
+        if len(hypotheses) != len(references):
+            raise ValueError(f"{len(hypotheses)} answers, but references of {len(references)}; give each answer a list of its references")
         self._hypotheses = hypotheses
         self._references = [reference for group in references for reference in group]
         self._items = offsets(references)
@@ -43,13 +57,14 @@ class Batch:
         return self.counts
 
     def recounted(self, split: Splitter) -> tuple[NDArray[np.int64], Counts]:
-        """(k,) the references that `split` changes, or whose hypothesis it does, and the counts of these: k items of one reference each."""
+        """(k,) the references that `split` changes, or whose hypothesis it does, and the counts of these, without n-grams beyond two."""
         hyp_cut, ref_cut = _changed(self._hypotheses, split), _changed(self._references, split)
         item_of = self.counts.item_of.tolist()
         pairs = [pair for pair, item in enumerate(item_of) if item in hyp_cut or pair in ref_cut]
-        hyps = [hyp_cut.get(item_of[pair], [self._hypotheses[item_of[pair]]]) for pair in pairs]
+        groups = [list(group) for _, group in groupby(pairs, item_of.__getitem__)]
+        hyps = [hyp_cut.get(item_of[pair], [self._hypotheses[item_of[pair]]]) for pair, *_ in groups]
         refs = [ref_cut.get(pair, [self._references[pair]]) for pair in pairs]
-        return np.array(pairs, np.int64), count(hyps, refs, np.arange(len(pairs) + 1), self._compiled)
+        return np.array(pairs, np.int64), count(hyps, refs, offsets(groups), self._compiled, orders=2)
 
 
 def _changed(texts: Sequence[Tokens], split: Splitter) -> dict[int, Sequence[Tokens]]:

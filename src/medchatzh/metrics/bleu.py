@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from medchatzh.metrics.batch import Batch
 from medchatzh.metrics.counts import Floats
-from medchatzh.metrics.metric import Metric
+from medchatzh.metrics.metric import CorpusMetric
 from medchatzh.metrics.signature import signature, version
 
-SMOOTHINGS = ("none", *(f"method{number}" for number in range(1, 8)))
+Smoothing: TypeAlias = Literal["none", "method1", "method2", "method3", "method4", "method5", "method6", "method7"]
+SMOOTHINGS: tuple[str, ...] = get_args(Smoothing)
 """NLTK's names for the methods of Chen and Cherry (WMT 2014, W14-3346); `none` is its `method0`."""
 
 _ORDERS = (1, 2, 3, 4)
@@ -22,7 +23,7 @@ _CUMULATIVE = np.array([[1 / order if at <= order else 0 for at in _ORDERS] for 
 _EPSILON, _K, _ALPHA = 0.1, 5, 5
 
 
-class Bleu(Metric, frozen=True, kw_only=True):
+class Bleu(CorpusMetric, frozen=True, kw_only=True):
     """BLEU-1..4 (Papineni et al. 2002), several references clipped together, of single answers or of a corpus.
 
     All orders are smoothed together, as one call of NLTK with a list of weights does: methods 5 to 7 look at neighbouring orders. Methods
@@ -33,23 +34,16 @@ class Bleu(Metric, frozen=True, kw_only=True):
     last item only, so that the order of items changes the score; here they look at those of the corpus.
     """
 
-    smoothing: str = "none"
+    smoothing: Smoothing = "none"
     weights: Literal["cum", "ind"] = "cum"
     """`cum`: the geometric mean of orders 1 to n. `ind`: order n alone (with the brevity penalty)."""
-
-    def __post_init__(self) -> None:
-        if self.smoothing not in SMOOTHINGS:
-            raise ValueError(f"unknown BLEU smoothing {self.smoothing!r}; known: {', '.join(SMOOTHINGS)}")
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"BLEU-{order}" for order in _ORDERS)
 
-    def scores(self, batch: Batch) -> Floats:
-        return self.of(self.statistics(batch))
-
     def statistics(self, batch: Batch) -> Floats:
-        """(n, 17) whole numbers that add up over items: what `of` needs of each, or of the sum of any."""
+        """(n, 17): of orders 1 to 5 matches, NLTK's totals (never 0) and n-grams; length of the hypothesis and of the closest reference."""
         counts = batch.referenced
         lengths = counts.lengths.astype(np.int64)
         num_grams = np.maximum(lengths[:, None] - np.arange(5), 0)
@@ -60,7 +54,6 @@ class Bleu(Metric, frozen=True, kw_only=True):
         return np.hstack(parts).astype(np.float64)
 
     def of(self, statistics: Floats) -> Floats:
-        """Rows of `statistics` (B, 17), or sums of such rows, to BLEU-1..4 (B, 4), 0 to 100: those of a sentence, or of a corpus."""
         matches, totals, num_grams = statistics[:, :5], statistics[:, 5:10], statistics[:, 10:15]
         length, closest = statistics[:, 15], statistics[:, 16]
         precisions = self._smoothed(matches, totals, num_grams, length)

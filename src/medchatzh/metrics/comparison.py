@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medchatzh.metrics import statistics
 from medchatzh.metrics.segment import characters
-from medchatzh.metrics.summary import JUDGE, Answers, CategoryDifference, CategoryMean, Mean, PairedDifference
+from medchatzh.metrics.summary import JUDGE, Answers, CategoryDifference, CategoryMean, Mean, PairedDifference, SeededDifference
 from medchatzh.records import Prediction, Question
 
 if TYPE_CHECKING:
@@ -60,15 +60,15 @@ class Comparison:
                 for row in self._means(values, block):
                     yield CategoryMean(system=system.name, category=category, small=row["n"] < self._min_category_size, **row)
 
-    def differences(self, main: System, *others: System) -> Iterator[PairedDifference]:
-        """main − other on the questions that both answered; no row for what they share no question for.
+    def differences(self, pairs: Sequence[tuple[System, System]]) -> Iterator[PairedDifference]:
+        """main − other of each pair on the questions that both answered; no row for what they share no question for.
 
         p values are corrected over all text metrics, protocols and others together, and over all others for the reward: the report
         shows these two families in a table each.
         """
         rows = []
-        num_flips = self._num_flips(len(others) * len(self._columns))
-        for other in others:
+        num_flips = self._num_flips(len(pairs) * len(self._columns))
+        for main, other in pairs:
             _, first, second = _paired(main, other)
             names = {"main": main.name, "other": other.name}
             rows += [names | row for block in self._blocks().values() for row in self._differences(first, second, block, num_flips)]
@@ -95,21 +95,38 @@ class Comparison:
         for row in self._judged(rows):
             yield CategoryDifference(**row)
 
+    def ablation(self, arm: str, pairs: Sequence[tuple[System, System]]) -> Iterator[SeededDifference]:
+        """main − arm, a pair for each seed; no row for what they share no question for."""
+        import numpy as np
+
+        ids = set.intersection(*({answer.id for answer in system.answers} for pair in pairs for system in pair))
+        found = []
+        for main, other in pairs:
+            paired, first, second = _paired(main, other)
+            found.append((first - second)[[key in ids for key in paired]])
+        differences = np.stack(found)
+        for at in (at for block in self._category_blocks() for at in block):
+            values = differences[:, :, at]
+            values = values[:, ~np.isnan(values).any(axis=0)]
+            if values.size:
+                row = self._row(at, statistics.seeded_interval(values, self._bootstrap["confidence"]))
+                yield SeededDifference(arm=arm, by_seed=tuple(round(float(mean), 6) for mean in values.mean(axis=1)), **row)
+
     def _num_flips(self, num_comparisons: int) -> int:
         """Enough that the smallest possible p value, corrected for so many comparisons, is 0.01."""
         return max(statistics.NUM_FLIPS, 100 * num_comparisons)
 
     def _blocks(self) -> dict[str, list[int]]:
-        """Column numbers by protocol: what one block holds lacks values in the same rows, and is resampled together."""
+        """Column numbers by protocol, or judge: what one block holds lacks values in the same rows, and is resampled together."""
         blocks: dict[str, list[int]] = {}
         for at, column in enumerate(self._columns):
-            blocks.setdefault(column.protocol, []).append(at)
+            blocks.setdefault(column.name if column.protocol == JUDGE else column.protocol, []).append(at)
         return blocks
 
     def _category_blocks(self) -> list[list[int]]:
         blocks = self._blocks()
         first = "strict" if "strict" in blocks else next(iter(blocks))
-        return [blocks[protocol] for protocol in dict.fromkeys((first, JUDGE)) if protocol in blocks]
+        return [block for name, block in blocks.items() if name == first or self._columns[block[0]].protocol == JUDGE]
 
     def _means(self, values: Floats, block: list[int]) -> Iterator[dict[str, Any]]:
         import numpy as np

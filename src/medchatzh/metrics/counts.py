@@ -71,9 +71,12 @@ def best(values: Floats, counts: Counts) -> NDArray[np.int64]:
     return first
 
 
-def count(hypotheses: Sequence[Sequence[Tokens]], references: Sequence[Sequence[Tokens]], items: Offsets, compiled: bool | None) -> Counts:
+def count(
+    hypotheses: Sequence[Sequence[Tokens]], references: Sequence[Sequence[Tokens]], items: Offsets, compiled: bool | None, orders: int = 5
+) -> Counts:
     """Count texts given as sentences of tokens. `compiled`: by numba or in plain Python; None takes what is sooner done.
 
+    `orders`: the longest n-grams counted, 2 to 5; what would count longer ones stays 0. BLEU's methods 5 and 7 look one beyond its four.
     Texts that are all strings are counted by the character.
     """
     hyp_sentences = [sentence for text in hypotheses for sentence in text]
@@ -91,7 +94,7 @@ def count(hypotheses: Sequence[Sequence[Tokens]], references: Sequence[Sequence[
     n, m = len(hypotheses), len(references)
     shapes = [(n,), (n, 2), (n, 5), (m,), (m, 2), (m, 4), (m, 2), (m,), (m,)]
     counts = Counts(items, *(np.zeros(shape, np.int32) for shape in shapes))
-    fill(*hyps, *refs, *counts)
+    fill(orders, *hyps, *refs, *counts)
     return counts
 
 

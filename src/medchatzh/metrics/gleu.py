@@ -8,11 +8,11 @@ import numpy as np
 
 from medchatzh.metrics.batch import Batch
 from medchatzh.metrics.counts import Floats, best
-from medchatzh.metrics.metric import Metric
+from medchatzh.metrics.metric import CorpusMetric
 from medchatzh.metrics.signature import signature, version
 
 
-class Gleu(Metric, frozen=True, kw_only=True):
+class Gleu(CorpusMetric, frozen=True, kw_only=True):
     """Google's GLEU (Wu et al. 2016, section 5.2), n-grams of 1 to 4, of single answers or of a corpus.
 
     The paper cites Mutton et al. 2007, another measure of the same name; NLTK's `gleu_score`, which it used, is Google's. The best
@@ -23,11 +23,8 @@ class Gleu(Metric, frozen=True, kw_only=True):
     def names(self) -> tuple[str, ...]:
         return ("GLEU",)
 
-    def scores(self, batch: Batch) -> Floats:
-        return self.of(self.statistics(batch))
-
     def statistics(self, batch: Batch) -> Floats:
-        """(n, 2) whole numbers that add up over items: n-grams in common with the best reference, and of the longer of the two texts."""
+        """(n, 2): n-grams in common with the best reference, and of the longer of the two texts."""
         counts = batch.referenced
         shared = counts.pair_matches.sum(axis=1)
         totals = np.maximum(_num_grams(counts.lengths)[counts.item_of], _num_grams(counts.ref_lengths))
@@ -36,7 +33,6 @@ class Gleu(Metric, frozen=True, kw_only=True):
         return np.stack([shared, totals], axis=1)[chosen].astype(np.float64)
 
     def of(self, statistics: Floats) -> Floats:
-        """Rows of `statistics` (B, 2), or sums of such rows, to GLEU (B, 1), 0 to 100."""
         return 100 * statistics[:, :1] / np.maximum(statistics[:, 1:], 1)
 
     def signature(self, references: str, level: Literal["sentence", "corpus"] = "sentence") -> str:

@@ -14,8 +14,6 @@ from numba import njit
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FREE = np.int64(-1)
-ORDERS = 5
-"""Longest n-grams. BLEU's methods 5 and 7 look one order beyond the four."""
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -125,10 +123,10 @@ def _read_out(rows, width, first, nodes, gaps, num_rows, hypothesis, marks, stam
 
 @njit(cache=True, nogil=True)
 def fill(
-    hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
+    orders, hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
     lengths, distinct, matches, ref_lengths, ref_distinct, pair_matches, common, lcs, lcs_words,
 ):  # fmt: skip
-    """Fill the arrays of `counts.Counts`, zeros so far, from two `counts.Stream`."""
+    """Fill the arrays of `counts.Counts`, zeros so far, from two `counts.Stream`: n-grams of 1 to `orders` tokens, 2 to 5."""
     num_ids = max(_num_ids(hyp_ids), _num_ids(ref_ids))
     longest, longest_ref = 0, 0
     for item in range(len(items) - 1):
@@ -139,12 +137,12 @@ def fill(
     seen = np.full(num_ids, -1, np.int32)
     hypothesis = np.empty(longest, np.int32)
     reference = np.empty(longest_ref, np.int32)
-    hyp_counts = np.zeros(ORDERS * longest, np.int32)
-    ref_counts = np.zeros(ORDERS * longest, np.int32)
-    best_counts = np.zeros(ORDERS * longest, np.int32)
-    touched = np.empty(ORDERS * longest, np.int32)
-    node_keys = np.empty(ORDERS * longest, np.int64)
-    table = np.empty(_capacity(ORDERS * longest), np.int32)
+    hyp_counts = np.zeros(orders * longest, np.int32)
+    ref_counts = np.zeros(orders * longest, np.int32)
+    best_counts = np.zeros(orders * longest, np.int32)
+    touched = np.empty(orders * longest, np.int32)
+    node_keys = np.empty(orders * longest, np.int64)
+    table = np.empty(_capacity(orders * longest), np.int32)
     pair_keys = np.empty(_capacity(max(longest, longest_ref)), np.int64)
     marks = np.full(longest, -1, np.int64)
     masks, row, rows = np.zeros(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint64)
@@ -170,11 +168,11 @@ def fill(
         num_tokens = num_nodes
         distinct[item, 0] = num_tokens
         distinct[item, 1] = 0
-        mask = _capacity((ORDERS - 1) * length) - 1
+        mask = _capacity((orders - 1) * length) - 1
         table[: mask + 1] = -1
         for at in range(length):
             node = hypothesis[at]
-            for depth in range(1, min(ORDERS, length - at)):
+            for depth in range(1, min(orders, length - at)):
                 key = np.int64(node) << np.int64(32) | np.int64(hypothesis[at + depth])
                 slot = _slot(key, mask)
                 while table[slot] >= 0 and node_keys[table[slot]] != key:
@@ -232,7 +230,7 @@ def fill(
                             best_counts[node] = count
                             matches[item, depth] += 1
                     depth += 1
-                    if depth == ORDERS or at + depth == ref_length or reference[at + depth] < 0:
+                    if depth == orders or at + depth == ref_length or reference[at + depth] < 0:
                         break
                     key = np.int64(node) << np.int64(32) | np.int64(reference[at + depth])
                     slot = _slot(key, mask)

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 
-_ORDERS = (1, 2, 3, 4, 5)
 _WIDTH = 4  # bytes of an id
 
 
 def fill(
-    hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
+    orders, hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
     lengths, distinct, matches, ref_lengths, ref_distinct, pair_matches, common, lcs, lcs_words,
 ) -> None:  # fmt: skip
     """As `kernel.fill`."""
     for item in range(len(items) - 1):
         tokens, raw, bounds = _text(hyp_ids, hyp_sentences, hyp_starts[item : item + 2])
         counts: list[Counter[Hashable]] = [Counter(tokens)]
-        counts += [Counter(_grams(raw, order, range(len(tokens) - order + 1))) for order in _ORDERS[1:]]
-        best: list[dict[Hashable, int]] = [{} for _ in _ORDERS]
+        counts += [Counter(_grams(raw, order, range(len(tokens) - order + 1))) for order in range(2, orders + 1)]
+        # What stands in any reference, and how often at most, where that is more than once.
+        best: list[tuple[set[Hashable], dict[Hashable, int]]] = [(set(), {}) for _ in counts]
         lengths[item] = len(tokens)
         distinct[item] = len(counts[0]), len(counts[1])
         masks = [_masks(tokens[start:end]) for start, end in pairwise(bounds)]
@@ -33,23 +33,22 @@ def fill(
             ref_distinct[pair] = len(set(reference)), len(set(pairwise(reference)))
             places: Iterable[int] = range(len(reference))
             grams: Sequence[Hashable] = reference
-            for order, known, highest in zip(_ORDERS, counts, best, strict=True):
+            for order, (known, (matched, highest)) in enumerate(zip(counts, best, strict=True), 1):
                 if order > 1:
                     grams = _grams(raw, order, places)
-                places = [at for at, gram in zip(places, grams, strict=True) if gram in known]
+                inside = [gram in known for gram in grams]
+                places = list(compress(places, inside))
                 if order == 1:
                     shared = places
-                found = Counter([gram for gram in grams if gram in known])
-                num_clipped = 0
-                for gram, number in found.items():
-                    clipped = min(number, known[gram])
-                    num_clipped += clipped
-                    if clipped > highest.get(gram, 0):
-                        highest[gram] = clipped
+                found = Counter(compress(grams, inside))
+                repeated = {gram: min(number, known[gram]) for gram, number in found.items() if number > 1}
+                matched.update(found)
+                for gram, number in repeated.items():
+                    highest[gram] = max(number, highest.get(gram, 1))
                 if order <= 2:
                     common[pair, order - 1] = len(found)
                 if order <= 4:
-                    pair_matches[pair, order - 1] = num_clipped
+                    pair_matches[pair, order - 1] = len(found) + sum(repeated.values()) - len(repeated)
             words: set[int] = set()
             for start, end in pairwise(ref_bounds):
                 part = [at for at in shared if start <= at < end] if len(ref_bounds) > 2 else shared
@@ -58,7 +57,7 @@ def fill(
                     lcs[pair] += length
                     words |= read_out
             lcs_words[pair] = len(words)
-        matches[item] = [sum(highest.values()) for highest in best]
+        matches[item, :orders] = [len(matched) + sum(highest.values()) - len(highest) for matched, highest in best]
 
 
 def _text(ids, sentences, starts) -> tuple[list[int], bytes, list[int]]:

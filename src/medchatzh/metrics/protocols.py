@@ -46,6 +46,11 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
         return self.bleu, self.gleu, self.rouge
 
     @property
+    def counts_words(self) -> bool:
+        """Whether it needs jieba (the extra `words`)."""
+        return any(metric.segmenter.unit == "jieba" for metric in self.metrics)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The numbers of `scores`, in the order of print."""
         return tuple(name for metric in self.metrics for name in metric.names)
@@ -92,10 +97,8 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
         return np.concatenate(parts) if parts else np.empty((0, len(self.names)))
 
     def _scores(self, answers: Sequence[str], references: Sequence[Sequence[str]], compiled: bool) -> Floats:
-        batches = {}
-        for segmenter in {metric.segmenter for metric in self.metrics}:
-            hypotheses = [segmenter.tokens(text) for text in answers]
-            batches[segmenter] = Batch(hypotheses, [[segmenter.tokens(text) for text in group] for group in references], compiled)
+        segmenters = {metric.segmenter for metric in self.metrics}
+        batches = {segmenter: Batch.of(answers, references, segmenter, compiled) for segmenter in segmenters}
         return np.hstack([metric.scores(batches[metric.segmenter]) for metric in self.metrics])
 
 

@@ -114,8 +114,9 @@ def _columns(*parts) -> Floats:
 
 def rouge_sentences(tokens: Tokens) -> list[Tokens]:
     """The sentences that pltrdy's `rouge` finds in tokens joined by a space, and the words in each."""
-    if isinstance(tokens, str) and "." not in tokens and tokens.split() == [tokens]:
-        return [tokens]
+    if isinstance(tokens, str) and tokens.split() == [tokens]:
+        parts = tokens.split(".")  # joined, two points with nothing between have a space there: a sentence
+        return [part or " " for at, part in enumerate(parts) if part or 0 < at < len(parts) - 1]
     return _words_of([part for part in " ".join(tokens).split(".") if part], tokens)
 
 

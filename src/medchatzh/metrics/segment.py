@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from importlib import metadata
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -23,7 +23,21 @@ def characters(text: str) -> list[str]:
     return list("".join(text.split()))
 
 
-class Segmenter(msgspec.Struct, frozen=True):
+class Choices(msgspec.Struct, frozen=True):
+    """Settings of which some are one of several words."""
+
+    def __post_init__(self) -> None:
+        for name, hint in _hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ValueError(f"{name}: {getattr(self, name)!r}: give one of {', '.join(get_args(hint))}")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+class Segmenter(Choices, frozen=True):
     """How a text is cut: into characters, or words by jieba (the extra `words`). `spaces`: what becomes of white space."""
 
     unit: Literal["char", "jieba"] = "char"

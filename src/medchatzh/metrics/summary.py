@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from medchatzh.contamination import CategoryOverlap
 from medchatzh.metrics.published import PublishedRow
 from medchatzh.metrics.statistics import Verdict
 
@@ -57,6 +58,32 @@ class CategoryDifference(PairedDifference, frozen=True, kw_only=True):
     small: bool
 
 
+class SeededDifference(msgspec.Struct, frozen=True, kw_only=True):
+    """main − arm, each trained with several seeds, over the `n` questions that all of them answered (`metrics.statistics`)."""
+
+    arm: str
+    protocol: str
+    metric: str
+    mean: float
+    low: float
+    high: float
+    """The interval holds both what other questions and what other seeds would change."""
+    n: int
+    by_seed: tuple[float, ...]
+    """The difference with each seed."""
+
+
+class RewardModel(msgspec.Struct, frozen=True, kw_only=True):
+    """A reward model that judged."""
+
+    metric: str
+    """Its name in `means` and `scores.jsonl`: `reward`, `reward@second`."""
+    fingerprint: str
+    """Hash of its weights and settings."""
+    filtered: bool | None
+    """It filtered the training records too, so that its word for a model that they trained is none. None: that cannot be told."""
+
+
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """What a system's scored answers look like. Characters are counted without white space."""
 
@@ -92,6 +119,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     Rows come in the order of `systems`, then protocols, then metrics; reward rows have the protocol `judge`, last.
     """
 
+    benchmark: tuple[str, ...] = ()
+    """The sources of the questions, by the names that they may be shown under (`benchmarks.shown_name`)."""
     main: str
     """The system that the others are compared with: the first."""
     systems: tuple[str, ...]
@@ -115,6 +144,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[PairedDifference, ...]
     category_differences: tuple[CategoryDifference, ...] = ()
     """Under the protocols of `by_category`. By other system, then category."""
+    clean: tuple[Mean, ...] = ()
+    """The means over the questions that the training mix does not know; empty where it knows none, or all, or nobody looked."""
+    overlap: tuple[CategoryOverlap, ...] = ()
+    """What the training mix knows of the benchmark: of all questions, then by category."""
+    ablations: tuple[SeededDifference, ...] = ()
+    """Where arms were trained with several seeds."""
+    judges: tuple[RewardModel, ...] = ()
     answers: tuple[Answers, ...]
     published: tuple[PublishedRow, ...]
     """The paper's table 1. Its protocol is unknown: show, do not rank."""

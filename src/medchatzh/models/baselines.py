@@ -38,6 +38,8 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     history: Literal["none", "turns", "rounds", "window"] = "none"
     """How earlier exchanges stand before the last question. `none`: its own code asks one question only; `turns`: one after the other, each
     answer with EOS; `rounds`: ChatGLM's numbered rounds; `window`: what dialog.py of the paper's repository keeps, see `_window`."""
+    takes_system: bool = False
+    """Whether a system turn may stand in front."""
     strips_question: bool = False
     max_prompt_tokens: int = 0
     """Ids of the prompt that the model sees, BOS included; 0: all."""
@@ -90,7 +92,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
         """The form for these turns. ValueError where they are no open dialogue, or have a history and the own code knows none."""
         prompt.check(turns, answered=False)
         chosen = self.dialogue if self.dialogue and len(turns) > 1 else self.question
-        if turns[0].role == "system":
+        if turns[0].role == "system" and not chosen.takes_system:
             raise ValueError(f"baseline {self.name}: its own code takes no system turn; leave it out")
         if len(turns) > 1 and chosen.history == "none":
             raise ValueError(f"baseline {self.name}: its own code asks single questions; give it dialogues of one question")
@@ -386,7 +388,7 @@ _ALL = (
         name="gpt-3.5-turbo",
         source="OpenAI's API: chat completions with its defaults",
         reached="endpoint",
-        question=Form(template=Template("bare", "{}"), history="turns", strips_answer=False),
+        question=Form(template=Template("bare", "{}"), history="turns", takes_system=True, strips_answer=False),
     ),
 )
 _BASELINES: dict[tuple[str, str], Baseline] = {(each.name, each.variant): each for each in _ALL}

@@ -88,24 +88,33 @@ class ScorerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scorer:
-    """A reward model on a device, ready to score dialogues."""
+    """A reward model on a device, ready to score dialogues. Ziya-LLaMA-7B-Reward, as it is published, is asked in its own way (`ziya`)."""
 
     def __init__(self, settings: ScorerSettings) -> None:
         """Load the checkpoint. Under torchrun the device is the one of this process (LOCAL_RANK). ValueError where it is no checkpoint."""
         models.require_torch()
         import torch
 
+        from medchatzh.models import ziya
+
         models.set_threads(settings.threads)
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         self._settings = settings
+        self._ziya = ziya.Judge(settings.checkpoint, settings.precision) if ziya.is_ziya(settings.checkpoint) else None
+        if self._ziya:
+            self.num_parameters = self._ziya.num_parameters
+            return
         self._tokenizer, self._template = models.load_tokenizer(settings.checkpoint)
         self._model = models.load_reward(settings.checkpoint)
         models.check_vocabulary(self._model, self._tokenizer, settings.checkpoint)
         self._model.to(models.device())
+        self.num_parameters = models.num_parameters(self._model)
 
     def score(self, dialogues: Sequence[Sequence[Turn]]) -> np.ndarray:
         """[len(dialogues)] rewards; NaN where no exchange fits `max_tokens`. A long dialogue has the mean of its windows."""
+        if self._ziya:
+            return self._ziya.score(dialogues)
         windows: list[prompt.Encoded] = []
         owner: list[int] = []
         for number, turns in enumerate(dialogues):

@@ -46,13 +46,12 @@ def ids(turns: Sequence[Turn], tokenizer: PreTrainedTokenizerBase, max_tokens: i
 class Judge:
     """The model on a device, ready to score."""
 
-    def __init__(self, folder: Path, threads: int = 0, precision: str = "auto") -> None:
+    def __init__(self, folder: Path, precision: str = "auto") -> None:
         """ValueError where the folder holds no such model."""
         models.require_torch()
         import torch
         from transformers import LlamaForSequenceClassification
 
-        models.set_threads(threads)
         weights = Weights(folder)
         if f"{_HEAD}weight" not in weights:
             raise ValueError(f"{folder}: no {_HEAD}weight there: not Ziya's reward model, as it is published")
@@ -71,8 +70,13 @@ class Judge:
             raise ValueError(f"{folder}: transformers cannot load it as a LLaMA: {error}") from None
         models.check_vocabulary(self._model, self._tokenizer, folder)
         self._model.to(models.device())
+        self.num_parameters = models.num_parameters(self._model)
 
     def score(self, dialogues: Sequence[Sequence[Turn]]) -> np.ndarray:
-        """[len(dialogues)] float64: the reward of each answer."""
-        encoded = [Encoded(each, each) for each in (ids(turns, self._tokenizer) for turns in dialogues)]
-        return reward.score(self._model, collect(encoded), self._tokenizer.pad_token_id, self._precision) + self._bias
+        """[len(dialogues)] float64: the reward of each answer; of a dialogue of several, their mean."""
+        exchanges = [[turn for turn in turns if turn.role != "system"] for turns in dialogues]
+        asked = [ids(turns[at : at + 2], self._tokenizer) for turns in exchanges for at in range(0, len(turns), 2)]
+        owner = [number for number, turns in enumerate(exchanges) for _ in range(0, len(turns), 2)]
+        encoded = collect(Encoded(each, each) for each in asked)
+        values = reward.score(self._model, encoded, self._tokenizer.pad_token_id, self._precision) + self._bias
+        return np.bincount(owner, weights=values, minlength=len(dialogues)) / np.bincount(owner, minlength=len(dialogues))

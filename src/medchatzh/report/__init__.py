@@ -17,7 +17,7 @@ from medchatzh.run import Context, Result
 if TYPE_CHECKING:
     from medchatzh.report.view import Report
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("jinja2",)
 
 
@@ -50,7 +50,9 @@ class Config(Settings, frozen=True, kw_only=True):
 def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Report:
     """The whole report as data. ValueError where a folder is no finished stage."""
     from medchatzh.report import corpus, draws, evidence, figures, items, lengths, provenance, ranks, samples, scores, training
+    from medchatzh.report.contamination import contamination
     from medchatzh.report.data import Inputs
+    from medchatzh.report.pairwise import pairwise
     from medchatzh.report.view import Both, Report, Section
 
     given = Inputs(inputs)
@@ -62,6 +64,8 @@ def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Repor
         ("table1", "表 1：评测分数", "Table 1: benchmark scores", scores.tables(given, config.force)),
         ("protocols", "协议之间", "Across protocols", ranks.protocols(given)),
         ("figure1", "图 1：各科室", "Figure 1: by category", figures.categories(given)),
+        ("pairwise", "大模型评审", "Pairwise verdicts", pairwise(given)),
+        ("contamination", "训练集与评测集", "Contamination", contamination(given)),
         ("lengths", "长度的影响", "Effects of length", lengths.lengths(given, gathered)),
         ("figure2", "图 2：消融", "Figure 2: ablation", figures.ablation(given)),
         ("data", "数据的去留", "Retention", corpus.retention(given, drawn.lost)),
@@ -71,7 +75,7 @@ def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Repor
         ("samples", "答案样例", "Sample answers", samples.samples(given, gathered, config.num_samples)),
         ("reproduce", "如何重现", "How to reproduce", provenance.reproduce(given, config.command)),
     )
-    made = tuple(Section(key, Both(zh, en), blocks) for key, zh, en, blocks in sections)
+    made = tuple(Section(key, Both(zh, en), blocks) for key, zh, en, blocks in sections if blocks)
     return Report(config.title, scores.findings(given.summary), made)
 
 

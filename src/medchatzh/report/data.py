@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from medchatzh.metrics import summary as summaries
-from medchatzh.metrics.summary import JUDGE, Summary
+from medchatzh.metrics.summary import Summary
 from medchatzh.records import Prediction, read
 from medchatzh.report.charts import Series
 from medchatzh.run import Manifest, read_manifest
@@ -104,11 +104,6 @@ class Inputs:
             translated = FLOORS.get(made) if kind == "floor" else "消融" if arm else NAMES.get(made, NAMES.get(name))
             found[name] = System(name, f"{name}（{translated}）" if translated else name, kind, arm, tone, made == HUMAN)
         return found
-
-    def same_judge(self) -> bool | None:
-        """Whether the reward model that judged also filtered the training records; None where that cannot be told."""
-        filtered, judged = self.facts("score").get("reward_fingerprint"), self.facts(JUDGE).get("reward_fingerprint")
-        return None if not filtered or not judged else filtered == judged
 
     def log(self, label: str) -> list[tuple[float, float]]:
         """(step, loss) of a training stage; [] where it left no log."""

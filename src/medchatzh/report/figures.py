@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from medchatzh.metrics.summary import JUDGE, CategoryMean, PairedDifference, Summary
+from medchatzh.metrics.summary import JUDGE, CategoryMean, PairedDifference, RewardModel, SeededDifference, Summary
 from medchatzh.report.charts import Bars, Effect, Estimate, Forest, Group
 from medchatzh.report.data import Inputs, System
 from medchatzh.report.scores import TONES, VERDICTS, difference, grouped, mean_cell, scope, signed
@@ -23,35 +23,38 @@ def categories(inputs: Inputs) -> tuple[Block, ...]:
     rows = [row for row in rows if row.protocol == rows[0].protocol]
     if not judged and not rows:
         return (Text(Both("没有按类别的分数。", "No scores by category."), "warn"),)
-    blocks: list[Block] = [_judge_note(inputs) if judged else missing(JUDGE, "按类别的奖励分", "rewards by category")]
-    for found in filter(None, (judged, rows)):
+    blocks: list[Block] = [*map(_judge_note, summary.judges)] or [missing(JUDGE, "按类别的奖励分", "rewards by category")]
+    # A judge that had no say in the training records comes first.
+    order = sorted(summary.judges, key=lambda judge: bool(judge.filtered))
+    by_judge = ([row for row in judged if row.metric == judge.metric] for judge in order)
+    for found in filter(None, (*by_judge, rows)):
         blocks += _category_blocks(inputs, summary, found)
     return tuple(blocks)
 
 
-_SAME_JUDGE: dict[bool | None, Text] = {
+_JUDGES: dict[bool | None, Text] = {
     True: Text(
         Both(
-            "评分的奖励模型也筛选了训练数据：它偏好的答案已被选进训练数据，高分不是独立的证据。",
-            "The judging reward model also filtered the training records: not independent evidence.",
+            "这个奖励模型也筛选了训练数据：它偏好的答案已被选进训练数据，它的高分不是独立的证据，只有它评分时不作比较；"
+            "在配方中加上 [judges.NAME]，由另一个奖励模型评分。",
+            "This reward model also filtered the training records: no independent evidence, and no comparison rests on it alone."
+            " Add [judges.NAME] to the recipe: another reward model judges beside it.",
         ),
         "warn",
     ),
-    False: Text(Both("评分的奖励模型没有参与训练数据的筛选。", "The judge is not the model that filtered the training records.")),
+    False: Text(Both("这个奖励模型没有参与训练数据的筛选。", "This reward model did not filter the training records.")),
     None: Text(
-        Both("无法确认评分的奖励模型是否也筛选了训练数据。", "Whether the judge also filtered the training records cannot be told."),
+        Both("无法确认这个奖励模型是否也筛选了训练数据。", "Whether this reward model also filtered the training records cannot be told."),
         "warn",
     ),
 }
 
 
-def _judge_note(inputs: Inputs) -> Text:
+def _judge_note(judge: RewardModel) -> Text:
     """Which reward model judged, and whether it had a say in the training data."""
-    said = _SAME_JUDGE[inputs.same_judge()]
-    signed = list(inputs.summary.signatures.get(JUDGE, {}).values()) if inputs.summary else []
-    fingerprint = inputs.facts(JUDGE).get("reward_fingerprint")
-    named = "；".join([*signed, *([f"reward-{fingerprint}"] if fingerprint else [])])
-    return msgspec.structs.replace(said, text=Both(f"{said.text.zh}（{named}）" if named else said.text.zh, said.text.en))
+    said = _JUDGES[judge.filtered]
+    name = f"{judge.metric}，{judge.fingerprint}"
+    return msgspec.structs.replace(said, text=Both(f"{name}：{said.text.zh}", f"{judge.metric}: {said.text.en}"))
 
 
 def _category_blocks(inputs: Inputs, summary: Summary, rows: Sequence[CategoryMean]) -> Iterator[Block]:
@@ -101,6 +104,8 @@ def ablation(inputs: Inputs) -> tuple[Block, ...]:
     for arm in arms:
         for rows in grouped(row for row in summary.differences if row.other == arm.name):
             blocks += _arm(summary, arm, rows)
+        if seeded := [row for row in summary.ablations if row.arm == arm.name]:
+            blocks += _seeded(summary, arm, seeded)
     unscored = [arm for arm in inputs.arms if arm not in {row.other for row in summary.differences}]
     if unscored:
         names = "、".join(unscored)
@@ -120,13 +125,14 @@ def _arm(summary: Summary, arm: System, rows: Sequence[PairedDifference]) -> Ite
     signatures = signed(summary, rows[0].protocol)
     caption = Both(f"图 2　{summary.main} 减 {arm.name}（{name}，{rows[0].n:,} 题）", f"Figure 2 · {title}, n = {rows[0].n:,}")
     yield Figure(caption, chart, (), signatures)
-    columns = ("指标 / metric", "差 / difference", "p", "n", "结论 / verdict")
+    columns = ("指标 / metric", "差 / difference", "p", "p (Holm)", "n", "结论 / verdict")
     lines = tuple(
         Row(
             (
                 text(row.metric),
                 interval(difference(row), signed=True),
                 number(row.p_value, 4),
+                number(row.p_holm, 4),
                 count(row.n),
                 _said(row),
             )
@@ -135,6 +141,31 @@ def _arm(summary: Summary, arm: System, rows: Sequence[PairedDifference]) -> Ite
     )
     caption = Both(f"图 2 的数据：{title}", f"Data of figure 2, interval at {100 * summary.confidence:g} %")
     yield Table(caption, columns, lines, (), signatures, folded=True)
+
+
+def _seeded(summary: Summary, arm: System, rows: Sequence[SeededDifference]) -> Iterator[Block]:
+    """The same with several seeds: what another training of the same two recipes would give."""
+    num_seeds = len(rows[0].by_seed)
+    title = f"{summary.main} − {arm.name}"
+    effects, lines = [], []
+    for row in rows:
+        estimate = Estimate(row.mean, row.low, row.high)
+        tone = "even" if row.low <= 0 <= row.high else "good" if row.mean > 0 else "bad"
+        effects.append(Effect(row.metric, estimate, tone, in_words(estimate, signed=True)))
+        by_seed = (number(value, 2) for value in row.by_seed)
+        lines.append(Row((text(row.metric), interval(estimate, signed=True), *by_seed, count(row.n))))
+    protocol = rows[0].protocol
+    signatures = signed(summary, *dict.fromkeys(row.protocol for row in rows))
+    caption = Both(
+        f"图 2（{num_seeds} 个种子）　{title}（{scope(protocol)}）",
+        f"Figure 2 over {num_seeds} seeds · {title}, {protocol}: other seeds count",
+    )
+    note = Both(
+        "区间同时计入换题与换种子；未作多重比较校正", "Intervals hold other questions and other seeds; not corrected for their number"
+    )
+    yield Figure(caption, Forest(title, tuple(effects), left=f"{arm.name} 更好", right=f"{summary.main} 更好"), (note,), signatures)
+    columns = ("指标 / metric", "差 / difference", *(f"种子 / seed {number + 1}" for number in range(num_seeds)), "n")
+    yield Table(Both(f"上图的数据：{title}", f"Data of the figure: {title}"), columns, tuple(lines), (note,), signatures, folded=True)
 
 
 def _said(row: PairedDifference) -> Cell:

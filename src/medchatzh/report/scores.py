@@ -84,9 +84,11 @@ def key_findings(inputs: Inputs) -> tuple[Block, ...]:
     total = len(summary.differences)
     percent = f"{100 * summary.confidence:g}"
     caution = Both(
-        f"共 {total} 次配对比较，每次的区间为 {percent} %（{summary.num_resamples:,} 次自助重采样，按题配对），未做多重比较校正；"
-        f"即使全无差别，也约有 {total * (1 - summary.confidence):.0f} 次会显示差别。",
-        f"{total} paired comparisons, each with its own {percent} % bootstrap interval; not corrected for multiplicity.",
+        f"共 {total} 次配对比较，每次的区间为 {percent} %（{summary.num_resamples:,} 次自助重采样，按题配对）；"
+        f"说“更好”“更差”，须区间不含 0，且近似随机化检验的 p 值经 Holm 校正（文本指标、奖励各一族）后不大于 {1 - summary.confidence:g}。",
+        f"{total} paired comparisons, each with its own {percent} % bootstrap interval. Better or worse is said where the interval excludes"
+        f" 0 and the p value of approximate randomisation, corrected after Holm (text metrics one family, rewards another), is at most"
+        f" {1 - summary.confidence:g}.",
     )
     return (_headline(inputs, summary), Points(tuple(items)), *_matrices(inputs, summary), Text(caution))
 
@@ -149,7 +151,7 @@ def difference(row: PairedDifference) -> Estimate:
 
 def _matrices(inputs: Inputs, summary: Summary) -> Iterator[Table]:
     """Every difference: text metrics, then rewards, whose scale is another."""
-    legend = Both("▲ 更好 · ▼ 更差 · ≈ 无法区分（区间含 0，或题数太少）", "▲ better · ▼ worse · ≈ not distinguishable")
+    legend = Both("▲ 更好 · ▼ 更差 · ≈ 无法区分（区间含 0，或校正后的 p 值太大）", "▲ better · ▼ worse · ≈ not distinguishable")
     judged = [row for row in summary.differences if row.protocol == JUDGE]
     texts = [row for row in summary.differences if row.protocol != JUDGE]
     place = {protocol: number for number, protocol in enumerate(summary.protocols)}

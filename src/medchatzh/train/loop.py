@@ -142,13 +142,15 @@ def train(
             if (step + 1) % config.save_steps == 0 or step + 1 == num_steps:
                 save_state(model, optimizer, log, out / SCRATCH, step + 1)
     write_log(log, out / METRICS)
-    return {
+    facts = {
         "num_parameters": models.num_parameters(model),
         "num_steps": num_steps,
         "num_tokens": sum(entry["tokens"] for entry in log),
-        "loss_first": log[0]["loss"],
-        "loss_last": round(sum(entry["loss"] for entry in log[-20:]) / len(log[-20:]), 4),
     }
+    if log:
+        facts["loss_first"] = log[0]["loss"]
+        facts["loss_last"] = round(sum(entry["loss"] for entry in log[-20:]) / len(log[-20:]), 4)
+    return facts
 
 
 def write_log(log: list[dict[str, Any]], path: Path) -> None:

@@ -21,6 +21,7 @@ class Optimization(Settings, frozen=True, kw_only=True):
     """Section 3.1 of the paper."""
     max_grad_norm: float = 1.0
     epochs: float = 1.0
+    """0 trains nothing: the stage passes its model on as it is."""
     max_steps: int = 0
     """Stop after so many steps even if epochs are left; 0 for no bound."""
     row_tokens: int = 512
@@ -34,7 +35,9 @@ class Optimization(Settings, frozen=True, kw_only=True):
     """Steps between resumable states."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "row_tokens", "rows", "accumulation", "save_steps", "max_grad_norm"):
+        if self.epochs < 0:
+            raise ValueError(f"epochs must not be negative, but is {self.epochs} (0: no training)")
+        for name in ("learning_rate", "row_tokens", "rows", "accumulation", "save_steps", "max_grad_norm"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, not {getattr(self, name)}")
         if self.max_steps < 0 or self.weight_decay < 0:
@@ -43,6 +46,8 @@ class Optimization(Settings, frozen=True, kw_only=True):
             raise ValueError("warmup is a share: from 0 to below 1")
 
     def num_steps(self, steps_per_epoch: int) -> int:
+        if not self.epochs:
+            return 0
         steps = max(1, math.ceil(self.epochs * steps_per_epoch))
         return min(steps, self.max_steps) if self.max_steps else steps
 

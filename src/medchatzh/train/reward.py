@@ -5,6 +5,7 @@ Legend: N answers in a micro batch, P pairs.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from medchatzh import models, prompt
 from medchatzh.metrics.statistics import clustered_interval
 from medchatzh.models.calibration import HELD_OUT, Ranked
 from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect, pack
-from medchatzh.models.reward import rewards, score
+from medchatzh.models.reward import Scorer, ScorerSettings, rewards, score
 from medchatzh.records import Preference, Turn, hold_out, read, write
 from medchatzh.run import Context, Progress, Result
 from medchatzh.train import loop
+from medchatzh.train.loop import METRICS, write_log
 from medchatzh.train.optimization import HoldsOut
 
 if TYPE_CHECKING:
@@ -119,13 +121,15 @@ def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], se
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
     """Train on `ingest/preferences.jsonl`; writes `checkpoint/`, `metrics.jsonl` and `held_out.jsonl` (for the calibration).
 
-    Reports held-out pair accuracy by source.
+    Reports held-out pair accuracy by source. With `epochs = 0` the finished reward model `base` is measured on all rankings and passed on.
     """
-    base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
-    tokenizer, template = models.load_tokenizer(base)
     preferences = list(read(inputs["ingest"] / "preferences.jsonl", Preference))
     if not preferences:
         raise ValueError("reward: no preferences; add a source of format 'rankings' or 'pairs' to ingest.sources")
+    if not config.epochs:
+        return _adopt(config, preferences, out, context)
+    base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
+    tokenizer, template = models.load_tokenizer(base)
     trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
     examples, rankings, ranks, num_too_long = encode(trained, tokenizer, template, config.row_tokens)
     if not len(examples):
@@ -152,6 +156,28 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     facts |= {"num_answers_too_long": num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
     dropped = loop.counts(held_out=len(held_out), too_long=len(trained) - num_rankings)
     return Result(num_in=len(preferences), num_out=num_rankings, dropped=dropped, facts=facts)
+
+
+def _adopt(config: Config, preferences: Sequence[Preference], out: Path, context: Context) -> Result:
+    if not config.base:
+        raise ValueError("reward.epochs = 0 trains nothing: set reward.base to the folder of a finished reward model, or train")
+    base = Path(config.base).expanduser()
+    scorer = Scorer(ScorerSettings(checkpoint=base, max_tokens=config.row_tokens, precision=config.precision, threads=context.threads))
+    (out / "checkpoint").mkdir(exist_ok=True)
+    for file in sorted(base.iterdir()):
+        if file.is_file():
+            shutil.copyfile(file, out / "checkpoint" / file.name)
+    by_ranking = []
+    with Progress("held out", total=len(preferences), unit="rankings") as progress:
+        for preference in progress.over(preferences):
+            by_ranking.append(scorer.score([(*preference.prompt, Turn("assistant", answer)) for answer in preference.answers]))
+    whole = [number for number, scores in enumerate(by_ranking) if np.isfinite(scores).all()]
+    known, found = [preferences[number] for number in whole], [by_ranking[number] for number in whole]
+    write(out / HELD_OUT, map(_ranked, known, found))
+    write_log([], out / METRICS)
+    facts = {"num_parameters": scorer.num_parameters, "num_steps": 0, "num_tokens": 0, "held_out": measure(found, known, context.seed)}
+    dropped = loop.counts(held_out=len(known), too_long=len(preferences) - len(known))
+    return Result(num_in=len(preferences), num_out=0, dropped=dropped, facts=facts)
 
 
 def scores_of(
