@@ -88,3 +88,15 @@ def test_the_executor_is_passed_on(monkeypatch, tmp_path):
     monkeypatch.setattr(Plan, "run", lambda self, stage="report", context=None: seen.append(context) or tmp_path)
     assert main(["curate", str(ROOT / "recipes" / "quickstart.toml"), "--executor", "ray", "--workers", "3", "--runs", str(tmp_path)]) == 0
     assert (seen[0].executor, seen[0].workers) == ("ray", 3)
+
+
+def test_benchmark_needs_no_recipe(tmp_path, capsys):
+    row = "7\t1\t内科\t头痛怎么办？\t多休息，必要时就医。\n7\t0\t内科\t头痛怎么办？\t每天喝水。\n"
+    (tmp_path / "medQA.test.txt").write_text(row, "utf-8")
+    assert main(["benchmark", str(tmp_path), "--name", "webMedQA"]) == 0
+    page = capsys.readouterr().out
+    assert "stand-in or part: 1 questions" in page and "| 内科 | Internal Medicine | 1 | 1 | >10000 | no |" in page
+    (tmp_path / "empty").mkdir()
+    assert main(["benchmark", str(tmp_path / "empty")]) == 1
+    assert "no benchmark question there" in capsys.readouterr().err
+    assert main(["benchmark", str(tmp_path / "nowhere")]) == 1

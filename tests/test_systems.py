@@ -224,13 +224,11 @@ def kill_and_resume(config, folder, kills):
     for _ in range(kills):
         enough = len(journal(out)) + chance.randint(3, 9)
         running = process(config, folder, out)
-        while len(journal(out)) < enough:
-            assert running.poll() is None, running.stderr.read()
+        while running.poll() is None and len(journal(out)) < enough:
             time.sleep(0.001)
         running.send_signal(signal.SIGKILL)
-        running.wait()
+        assert running.wait() in (0, -signal.SIGKILL), running.stderr.read()
         running.stderr.close()
-        assert not (out / "predictions.jsonl").exists()
     running = process(config, folder, out)
     assert running.wait(120) == 0, running.stderr.read()
     running.stderr.close()

@@ -195,10 +195,12 @@ def split_of(origin: str) -> str:
 
 
 def page(questions: Iterable[Question]) -> str:
-    """Table 2 of each source of the benchmark, as Markdown."""
+    """Table 2 of each source of the benchmark, as Markdown. ValueError where there is no question."""
     sources: dict[str, list[Question]] = {}
     for question in questions:
         sources.setdefault(question.source, []).append(question)
+    if not sources:
+        raise ValueError("no benchmark question there; give webMedQA's text files or zips, or another benchmark's")
     tables = {source: table2(asked) for source, asked in sources.items()}
     return "\n".join(markdown(table, shown_name(source, table.num_scored)) for source, table in tables.items())
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "one HTML file and Markdown: 报告",
     "chat": "chat with the trained model in the terminal: 对话",
     "judge": "pairwise verdicts of a language model, optional: 大模型评审",
+    "benchmark": "sizes and categories of a benchmark (table 2): 评测集概况",
     "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
     "claims": "check the paper's statements: 核查论文陈述",
 }
@@ -53,6 +54,9 @@ def parser() -> argparse.ArgumentParser:
     for name, help_text in COMMANDS.items():
         if name == "explain":
             _add_explain(commands.add_parser(name, help=help_text, description=help_text))
+            continue
+        if name == "benchmark":
+            _add_benchmark(commands.add_parser(name, help=help_text, description=help_text))
             continue
         if name == "claims":
             _add_claims(commands.add_parser(name, help=help_text, description=help_text))
@@ -90,6 +94,11 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
 
 
+def _add_benchmark(command: argparse.ArgumentParser) -> None:
+    command.add_argument("path", type=Path, metavar="PATH", help="its file, the folder of its files, or a run's questions.jsonl")
+    command.add_argument("--name", default="", help="webMedQA, cMedQA2, huatuo-26M, CMtMedQA: shown so only where the sizes are its own")
+
+
 def _add_claims(command: argparse.ArgumentParser) -> None:
     command.add_argument("--benchmark", type=Path, metavar="PATH", help="a benchmark to measure on: file, folder of files, questions.jsonl")
     command.add_argument("--run", type=Path, metavar="DIR", help="a finished run to measure on, such as runs/quickstart")
@@ -114,6 +123,12 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _chat(options)
     if options.command == "explain":
         return _explain(options)
+    if options.command == "benchmark":
+        from medchatzh.benchmarks import page
+        from medchatzh.ingest.benchmark import read_questions
+
+        print(page(read_questions(options.path, options.name or options.path.name)), end="")
+        return 0
     if options.command == "claims":
         from medchatzh.claims import claims
 

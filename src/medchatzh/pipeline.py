@@ -151,13 +151,13 @@ class Plan:
         names = (*systems, *FLOORS, *(file.name for file in self.recipe.predictions))
         answered = {f"generate@{system}": f"generate@{system}" for system in names}
         self._add("overlap", "curate.overlap", self.recipe.overlap, seen | {"mix": "mix"})
-        self._add("score@judge", "score", self.recipe.score, {"reward": "reward"} | answered, resumable=True)
+        self._add("score@judge", "score", self.recipe.score, seen | {"reward": "reward"} | answered, resumable=True)
         judged = {"judge": "score@judge"} | answered
         for name, (seed, config) in self.judges.items():
             files = _checkpoint_files(f"judges.{name}.base", config.base) if config.base else {}
             known = {label: label for label in ("ingest", "pretrain")}
             self._add(f"reward@{name}", "train.reward", config, known, seed, files=files, resumable=True)
-            self._add(f"score@judge_{name}", "score", self.recipe.score, {"reward": f"reward@{name}"} | answered, resumable=True)
+            self._add(f"score@judge_{name}", "score", self.recipe.score, seen | {"reward": f"reward@{name}"} | answered, resumable=True)
             judged[f"judge@{name}"] = f"score@judge_{name}"
         known = seen | {"score": "score", "overlap": "overlap"}
         self._add("evaluate", "evaluate", self.recipe.evaluate, known | judged, optional_inputs=True)

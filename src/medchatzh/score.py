@@ -23,11 +23,11 @@ from medchatzh.models import reward
 from medchatzh.models.cache import RewardCache, as_keys, content_key
 from medchatzh.models.calibration import Calibration, read_calibration
 from medchatzh.recipe import Settings
-from medchatzh.records import Dialogue, Prediction, Reject, Score, Turn, read
+from medchatzh.records import Dialogue, Prediction, Question, Reject, Score, Turn, read
 from medchatzh.run import SCRATCH, Context, Manifest, Progress, Result, read_manifest
 from medchatzh.shards import started_ray
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("torch", "transformers", "numpy")
 CHUNK = 4096
 """Dialogues that are sorted by length together, and lost by a kill. Their last, half-empty batches are about 6 % of the work."""
@@ -56,7 +56,8 @@ class Config(Settings, frozen=True, kw_only=True):
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
-    """With the input `curate`: filter its medical records. With inputs `generate@…`: judge predictions, drop nothing.
+    """With the input `curate`: filter its medical records. With inputs `generate@…`: judge predictions, drop nothing;
+    `ingest` then gives the turns before a question.
 
     Writes scores.jsonl; when filtering also medical.jsonl and rejects.jsonl. Under torchrun this is the first process; see `assist`.
     """
@@ -103,6 +104,10 @@ class _Scoring:
         manifest = read_manifest(inputs["reward"])
         checkpoint = _checkpoint_hash(manifest)
         self._inputs, self._context = inputs, context
+        self._histories: dict[str, tuple[Turn, ...]] = {}
+        if "ingest" in inputs:
+            asked = read(inputs["ingest"] / "questions.jsonl", Question)
+            self._histories = {question.id: question.history for question in asked if question.history}
         self._settings = reward.ScorerSettings(
             checkpoint=inputs["reward"].resolve() / "checkpoint",
             max_tokens=config.max_tokens,
@@ -116,7 +121,7 @@ class _Scoring:
 
     def keys(self) -> np.ndarray:
         """[num_records]"""
-        return as_keys(content_key(_turns(record)) for record in _records(self._inputs))
+        return as_keys(content_key(self._turns(record)) for record in _records(self._inputs))
 
     def add_missing(self, keys: np.ndarray, share: tuple[int, int] = (0, 1)) -> None:
         """Score what the cache lacks, each text once: share i of n, by key, so that processes need not agree on what is missing."""
@@ -139,10 +144,15 @@ class _Scoring:
         for number, record in enumerate(_records(self._inputs)):
             if wanted[number]:
                 chosen.append(number)
-                turns.append(_turns(record))
+                turns.append(self._turns(record))
             if turns and (len(turns) == CHUNK or number == last):
                 yield keys[chosen], turns
                 chosen, turns = [], []
+
+    def _turns(self, record: Dialogue | Prediction) -> tuple[Turn, ...]:
+        if isinstance(record, Dialogue):
+            return record.turns
+        return (*self._histories.get(record.id, ()), Turn("user", record.question), Turn("assistant", record.answer))
 
     def _scored(self, chunks: Iterator[Chunk]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if self._context.executor == "ray":
@@ -197,10 +207,6 @@ def _records(inputs: Mapping[str, Path]) -> Iterator[Dialogue | Prediction]:
     for label, folder in inputs.items():
         if label.startswith("generate@"):
             yield from read(folder / "predictions.jsonl", Prediction)
-
-
-def _turns(record: Dialogue | Prediction) -> tuple[Turn, ...]:
-    return record.turns if isinstance(record, Dialogue) else (Turn("user", record.question), Turn("assistant", record.answer))
 
 
 def _checkpoint_hash(manifest: Manifest) -> str:

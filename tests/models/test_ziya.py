@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from medchatzh import models
-from medchatzh.models import ziya
+from medchatzh.models import reward, ziya
 from medchatzh.models.weights import Weights
 from medchatzh.records import Turn
 from tests.models import published
@@ -58,7 +58,17 @@ def test_it_is_told_from_a_reward_model_of_our_own(folder, checkpoint):
         ziya.Judge(checkpoint)
 
 
-def test_a_dialogue_of_several_exchanges_is_refused(folder):
+def test_a_dialogue_has_the_mean_of_its_exchanges_and_nothing_of_a_system_turn(folder):
+    judge = ziya.Judge(folder, precision="fp32")
+    talk = (Turn("system", "你是医生。"), *PAIRS[1], *PAIRS[2])
+    assert judge.score([PAIRS[0], talk]) == pytest.approx([judge.score(PAIRS)[0], judge.score(PAIRS)[1:3].mean()], abs=1e-6)
     tokenizer, _ = models.load_tokenizer(folder)
     with pytest.raises(ValueError, match="one question and its answer"):
         ziya.ids((*PAIRS[0], *PAIRS[1]), tokenizer)
+
+
+def test_the_score_stage_asks_it_in_its_own_way(folder):
+    scorer = reward.Scorer(reward.ScorerSettings(checkpoint=folder, max_tokens=1024, precision="fp32", threads=1))
+    assert np.array_equal(scorer.score(PAIRS), ziya.Judge(folder, precision="fp32").score(PAIRS))
+    sizes = {name: Weights(folder).read(name).numel() for name in Weights(folder).names}
+    assert scorer.num_parameters == sum(size for name, size in sizes.items() if "inv_freq" not in name and name != "value_head.bias")

@@ -11,7 +11,7 @@ from medchatzh.claims.floors import floors
 from medchatzh.claims.world import Benchmark, Run
 from medchatzh.explain import files
 from medchatzh.explain.files import Folders
-from medchatzh.ingest import Source, Tally, read_source
+from medchatzh.ingest.benchmark import read_questions
 from medchatzh.metrics.segment import characters
 from medchatzh.records import Dialogue, Question, read
 
@@ -47,21 +47,6 @@ def _first_of_each(questions: Iterable[Question]) -> Iterator[Question]:
         if question.id not in seen:
             seen.add(question.id)
             yield question
-
-
-def read_questions(path: Path) -> Iterator[Question]:
-    """The questions of a benchmark in any form that ingest reads; rows that it cannot read are left out."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; give a benchmark's file, or the folder of its files")
-    ready = path / "questions.jsonl" if path.is_dir() else path
-    if ready.name == "questions.jsonl" and ready.is_file():
-        yield from read(ready, Question)
-        return
-    found = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")) if path.is_dir() else [path]
-    source = Source(name="benchmark", path="*", benchmark=True)
-    for record in read_source(source, {one.name: one for one in found}, Tally()):
-        if isinstance(record, Question):
-            yield record
 
 
 def run(path: Path) -> Run:

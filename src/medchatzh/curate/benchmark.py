@@ -95,7 +95,7 @@ class Benchmark:
         asked: dict[str, str] = {}
         said: dict[str, str] = {}
         for question in questions:
-            if text := normalize(question.question):
+            if text := normalize(question.opening):
                 asked.setdefault(text, question.id)
             for reference in question.references:
                 if len(text := normalize(reference)) >= settings.min_answer_chars:

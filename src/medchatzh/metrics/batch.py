@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import groupby
 from typing import TypeAlias
@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from medchatzh.metrics.counts import Counts, count, offsets
+from medchatzh.metrics.counts import Counts, count, encoded, offsets
 from medchatzh.metrics.segment import CHARACTERS, Segmenter, Tokens
 
 Splitter: TypeAlias = Callable[[Tokens], Sequence[Tokens]]
@@ -56,9 +56,12 @@ class Batch:
             raise ValueError(f"item {missing[0]} of {len(self._hypotheses)} has no reference; give each at least one")
         return self.counts
 
-    def recounted(self, split: Splitter) -> tuple[NDArray[np.int64], Counts]:
-        """(k,) the references that `split` changes, or whose hypothesis it does, and the counts of these, without n-grams beyond two."""
-        hyp_cut, ref_cut = _changed(self._hypotheses, split), _changed(self._references, split)
+    def recounted(self, split: Splitter, signs: str) -> tuple[NDArray[np.int64], Counts]:
+        """(k,) the references that `split` changes, or whose hypothesis it does, and the counts of these, without n-grams beyond two.
+
+        A text of characters without one of `signs` and without white space must be left by `split` as it is.
+        """
+        hyp_cut, ref_cut = _changed(self._hypotheses, split, signs), _changed(self._references, split, signs)
         item_of = self.counts.item_of.tolist()
         pairs = [pair for pair, item in enumerate(item_of) if item in hyp_cut or pair in ref_cut]
         groups = [list(group) for _, group in groupby(pairs, item_of.__getitem__)]
@@ -67,7 +70,20 @@ class Batch:
         return np.array(pairs, np.int64), count(hyps, refs, offsets(groups), self._compiled, orders=2)
 
 
-def _changed(texts: Sequence[Tokens], split: Splitter) -> dict[int, Sequence[Tokens]]:
+_SPACES = [number for number in range(0x3001) if chr(number).isspace()]  # there is none beyond
+
+
+def _changed(texts: Sequence[Tokens], split: Splitter, signs: str) -> dict[int, Sequence[Tokens]]:
     """Number → sentences, of the texts that are not one sentence just as they are."""
-    cut = ((number, text, split(text)) for number, text in enumerate(texts))
+    numbers: Iterable[int] = range(len(texts))
+    if texts and {str}.issuperset(map(type, texts)):
+        (ids,) = encoded(texts)
+        is_sign = np.zeros(0x3002, dtype=bool)
+        is_sign[[*_SPACES, *map(ord, signs)]] = True
+        places = np.flatnonzero(is_sign[np.minimum(ids, 0x3001)])
+        # A text without a character has no sentence, and is changed too.
+        starts = offsets(texts)
+        found = np.concatenate([np.searchsorted(starts, places, side="right") - 1, np.flatnonzero(np.diff(starts) == 0)])
+        numbers = np.unique(found).tolist()
+    cut = ((number, texts[number], split(texts[number])) for number in numbers)
     return {number: sentences for number, text, sentences in cut if list(sentences) != [text]}

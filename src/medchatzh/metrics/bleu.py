@@ -61,7 +61,8 @@ class Bleu(CorpusMetric, frozen=True, kw_only=True):
         logs = np.log(precisions, out=np.zeros_like(precisions), where=precisions > 0)
         weights = _CUMULATIVE if self.weights == "cum" else np.eye(4)
         penalty = np.where(length > closest, 1.0, np.exp(1 - closest / np.maximum(length, 1)))
-        scores = penalty[:, None] * np.exp(logs @ weights.T)
+        # Not `@`: its last bit depends on how many rows are multiplied at once.
+        scores = penalty[:, None] * np.exp((logs[:, None] * weights).sum(axis=2))
         return np.where(matches[:, :1] > 0, 100 * scores, 0.0)
 
     def _smoothed(self, matches: Floats, totals: Floats, num_grams: Floats, length: Floats) -> Floats:

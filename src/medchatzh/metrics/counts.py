@@ -106,7 +106,8 @@ def worth_compiling(num_tokens: int) -> bool:
 def encoded(*groups: Sequence[Tokens]) -> list[Ints]:
     """The tokens of the texts of each group as numbers, the same number for the same token in all groups."""
     if all({str}.issuperset(map(type, texts)) for texts in groups):
-        return [np.frombuffer("".join(map(str, texts)).encode("utf-32-le", "surrogatepass"), "<i4") for texts in groups]
+        joined = ["".join(texts) for texts in groups]  # type: ignore[arg-type]
+        return [np.array([text]).view(np.int32)[: len(text)] for text in joined]
     vocabulary: defaultdict[str, int] = defaultdict()
     vocabulary.default_factory = vocabulary.__len__
     return [np.fromiter((vocabulary[token] for text in texts for token in text), np.int32) for texts in groups]

@@ -72,19 +72,20 @@ def _room(array, size):
     return array if array.size >= size else np.zeros(2 * size, np.uint64)
 
 
-@njit(cache=True, nogil=True)
-def _advance(row, masks, first, ends):
-    """One more reference token: in `row` [W] bit j is 0 where the common subsequence grows with token j of the hypothesis (Hyyrö 2004). The
-    token's places are masks[first:first + W]. Every sentence of the hypothesis (words ends[s]:ends[s + 1]) goes for itself."""
+@njit(cache=True, nogil=True, inline="always")
+def _advance(rows, base, width, masks, first, ends):
+    """One more reference token: row rows[base:base + W] → the row behind it. Bit j of a row is 0 where the common subsequence grows with
+    token j of the hypothesis (Hyyrö 2004). The token's places are masks[first:first + W]. Every sentence of the hypothesis (words
+    ends[s]:ends[s + 1]) goes for itself."""
     for sentence in range(len(ends) - 1):
         carry = np.uint64(0)
         for word in range(ends[sentence], ends[sentence + 1]):
-            old, mask = row[word], masks[first + word]
+            old, mask = rows[base + word], masks[first + word]
             moved = old + (old & mask)
             overflow = np.uint64(moved < old)
             moved += carry
             carry = overflow | np.uint64(moved < carry)
-            row[word] = moved | (old & ~mask)
+            rows[base + width + word] = moved | (old & ~mask)
 
 
 @njit(cache=True, nogil=True)
@@ -92,14 +93,14 @@ def _read_out(rows, width, first, nodes, gaps, num_rows, hypothesis, marks, stam
     """How many tokens, not yet marked with `stamp`, stand in the common subsequence that pltrdy's `_recon` reads out of its table.
 
     From the last cell on: a match goes to the left and up; any other cell up where bit j of its row is 0 (its length then comes from
-    above), else to the left. `rows` holds, `width` words each, the rows of those reference tokens that stand in the hypothesis (`nodes`);
-    its bits begin at word `first`. Any other token's row is equal to the one above and has no match: of the steps in it only those to
+    above), else to the left. `rows` holds, `width` words each, the row before all and those of the reference tokens that stand in the
+    hypothesis (`nodes`); its bits begin at word `first`. Any other token's row is equal to the one above and has no match: of the steps in it only those to
     the left count, and where several follow a row (`gaps`) those of one.
     """
     found = 0
     at = len(hypothesis)
     for number in range(num_rows - 1, -1, -1):
-        base, node = number * width + first, nodes[number]
+        base, node = (number + 1) * width + first, nodes[number]
         between = gaps[number]
         while at > 0:
             grows = not (rows[base + (at - 1) // 64] >> np.uint64((at - 1) % 64)) & np.uint64(1)
@@ -145,7 +146,7 @@ def fill(
     table = np.empty(_capacity(orders * longest), np.int32)
     pair_keys = np.empty(_capacity(max(longest, longest_ref)), np.int64)
     marks = np.full(longest, -1, np.int64)
-    masks, row, rows = np.zeros(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint64)
+    masks, rows = np.zeros(0, np.uint64), np.empty(0, np.uint64)
     row_nodes = np.empty(longest_ref, np.int32)
     gaps = np.empty(longest_ref, np.bool_)
 
@@ -191,7 +192,7 @@ def fill(
             size = hyp_sentences[sentence + 1] - hyp_sentences[sentence]
             ends[sentence - sentence_first + 1] = ends[sentence - sentence_first] + (size + 63) // 64
         width = ends[-1]
-        masks, row = _room(masks, num_tokens * width), _room(row, width)
+        masks = _room(masks, num_tokens * width)
         for sentence in range(sentence_first, sentence_last):
             start = hyp_sentences[sentence] - first
             for at in range(hyp_sentences[sentence + 1] - first - start):
@@ -240,21 +241,20 @@ def fill(
             for number in range(num_touched):
                 ref_counts[touched[number]] = 0
 
-            rows = _room(rows, ref_length * width)
+            rows = _room(rows, (ref_length + 1) * width)
             for ref_sentence in range(ref_starts[pair], ref_starts[pair + 1]):
-                row[:width] = ~np.uint64(0)
+                rows[:width] = ~np.uint64(0)
                 num_rows = 0
                 for at in range(ref_sentences[ref_sentence] - ref_first, ref_sentences[ref_sentence + 1] - ref_first):
                     if reference[at] >= 0:
-                        _advance(row, masks, reference[at] * width, ends)
-                        rows[num_rows * width : (num_rows + 1) * width] = row[:width]
+                        _advance(rows, num_rows * width, width, masks, reference[at] * width, ends)
                         row_nodes[num_rows] = reference[at]
                         gaps[num_rows] = False
                         num_rows += 1
                     elif num_rows:
                         gaps[num_rows - 1] = True
                 for word in range(width):
-                    lcs[pair] += _ones(~row[word])
+                    lcs[pair] += _ones(~rows[num_rows * width + word])
                 for sentence in range(sentence_first, sentence_last):
                     start, end = hyp_sentences[sentence] - first, hyp_sentences[sentence + 1] - first
                     word = ends[sentence - sentence_first]

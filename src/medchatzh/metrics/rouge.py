@@ -72,9 +72,10 @@ class Rouge(Metric, frozen=True, kw_only=True):
     def _overlap(self, batch: Batch, counts: Counts) -> Overlap:
         if self.library == "rouge-score":
             return _clipped(counts)
-        read, split = (_sets, rouge_chinese_sentences) if self.library == "rouge-chinese" else (_words, rouge_sentences)
+        chinese = self.library == "rouge-chinese"
+        read = _sets if chinese else _words
         overlap = read(counts)
-        pairs, recounted = batch.recounted(split)
+        pairs, recounted = batch.recounted(rouge_chinese_sentences, "") if chinese else batch.recounted(rouge_sentences, ".")
         for whole, part in zip(overlap, read(recounted), strict=True):
             whole[pairs] = part
         return overlap

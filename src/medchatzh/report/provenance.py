@@ -20,7 +20,8 @@ def overview(inputs: Inputs, title: str, note: str, seed: int) -> tuple[Block, .
         loaded = summary.questions
         reconciled = f"{loaded.loaded:,} − {loaded.repeated:,} 重复 − {loaded.no_reference:,} 无参考 = {loaded.scorable:,}"
         rows += [
-            ("评测题目", "benchmark: loaded − repeated − no reference = scorable", text(reconciled)),
+            ("评测集", "benchmark", text("；".join(summary.benchmark))),
+            ("评测题目", "questions: loaded − repeated − no reference = scorable", text(reconciled)),
             ("系统", "systems", text("、".join(inputs.system(name).label for name in summary.systems))),
         ]
     rows += [("随机种子", "seed", text(seed)), ("软件版本", "package", text(f"medchatzh {__version__}"))]
