@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,12 @@ from typing import Any
 import numpy as np
 
 from medchatzh.metrics import Batch, Bleu, Distinct, Gleu, Length, Rouge, Segmenter
+from medchatzh.metrics.metric import Metric
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "metrics.md"
 NUM_REFERENCES, CHUNK, SEED = 5, 4096, 1
-METRICS = (
-    Bleu(),
-    Bleu(weights="ind"),
-    Gleu(),
-    *(Rouge(library=library) for library in ("rouge-score", "rouge-chinese", "rouge")),
-    Distinct(),
-    Length(),
-)
+AS_PEERS = (Bleu(), Gleu(), Rouge())
+ALL = (*AS_PEERS, Bleu(weights="ind"), Rouge(library="rouge-chinese"), Rouge(library="rouge"), Distinct(), Length())
 WORDS_ITEMS = 500
 Items = tuple[list[str], list[list[str]]]
 
@@ -58,9 +53,8 @@ def main() -> None:
     if options.run:
         print(json.dumps(RUNS[options.run](options)))
         return
-    compiled = [measure("compiled") for _ in range(options.rounds)]
-    plain, words, peers = measure("plain"), measure("words"), measure("peers")
-    text = "\n".join([*table(options, compiled, plain, words, peers), "", conditions(), ""])
+    rounds = {name: [measure(name) for _ in range(options.rounds if name in ("all", "as peers") else 1)] for name in RUNS}
+    text = "\n".join([*table(options, rounds), "", conditions(), ""])
     command = f"    python benchmarks/metrics/speed.py {' '.join(sys.argv[1:])}".rstrip()
     options.out.write_text(f"# Metrics\n\n{command}\n\n{' '.join((__doc__ or '').split(chr(10) * 2)[2].split())}\n\n{text}")
     print(text)
@@ -101,13 +95,13 @@ def timed(work: Callable[[], Any]) -> tuple[Any, float, float]:
     return found, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def score(answers: list, references: list, compiled: bool) -> np.ndarray:
+def score(answers: list, references: list, metrics: Sequence[Metric], compiled: bool) -> np.ndarray:
     """All numbers of all items; in parts, as the evaluation does it."""
 
     def parts() -> Iterator[np.ndarray]:
         for start in range(0, len(answers), CHUNK):
-            batch = Batch(answers[start : start + CHUNK], references[start : start + CHUNK], compiled)
-            yield np.hstack([metric.scores(batch) for metric in METRICS])
+            batch = Batch(answers[start : start + CHUNK], references[start : start + CHUNK], compiled, sets=metrics is ALL)
+            yield np.hstack([metric.scores(batch) for metric in metrics])
 
     return np.concatenate(list(parts()))
 
@@ -117,12 +111,11 @@ def cut(segmenter: Segmenter, drawn: Items) -> Items:
     return [segmenter.tokens(text) for text in answers], [[segmenter.tokens(text) for text in group] for group in references]  # type: ignore
 
 
-def run_ours(options: argparse.Namespace, compiled: bool) -> dict[str, float]:
-    drawn = items(options.items, options.data)
-    (answers, references), segment_s, _ = timed(lambda: cut(Segmenter(), drawn))
-    del drawn
-    _, first_s, _ = timed(lambda: score(answers[:8], references[:8], compiled))
-    scores, cpu_s, wall_s = timed(lambda: score(answers, references, compiled))
+def run_ours(options: argparse.Namespace, metrics: Sequence[Metric], compiled: bool) -> dict[str, float]:
+    answers, references = items(options.items, options.data)
+    (answers, references), segment_s, _ = timed(lambda: cut(Segmenter(), (answers, references)))
+    _, first_s, _ = timed(lambda: score(answers[:8], references[:8], metrics, compiled))
+    scores, cpu_s, wall_s = timed(lambda: score(answers, references, metrics, compiled))
     texts = [*answers, *(text for group in references for text in group)]
     return {
         "cpu_s": cpu_s,
@@ -163,13 +156,14 @@ def run_peers(options: argparse.Namespace) -> dict[str, float]:
     rouge, rouge_s, _ = timed(lambda: [scorer.score_multi(group, answer) for group, answer in pairs])
     batch = Batch(answers, references, True)
     theirs = np.column_stack([bleu, gleu, [[kind.fmeasure for kind in found.values()] for found in rouge]])
-    ours = np.hstack([metric.scores(batch) for metric in (Bleu(), Gleu(), Rouge())]) / 100
+    ours = np.hstack([metric.scores(batch) for metric in AS_PEERS]) / 100
     return {"bleu_s": bleu_s, "gleu_s": gleu_s, "rouge_s": rouge_s, "difference": float(np.abs(ours - theirs).max())}
 
 
 RUNS: dict[str, Callable[[argparse.Namespace], dict[str, float]]] = {
-    "compiled": lambda options: run_ours(options, True),
-    "plain": lambda options: run_ours(options, False),
+    "all": lambda options: run_ours(options, ALL, True),
+    "as peers": lambda options: run_ours(options, AS_PEERS, True),
+    "plain": lambda options: run_ours(options, ALL, False),
     "words": run_words,
     "peers": run_peers,
 }
@@ -179,33 +173,38 @@ def memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
 
 
-def table(options: argparse.Namespace, compiled: list[dict], plain: dict, words: dict, peers: dict) -> Iterator[str]:
-    cpu_s = statistics.median(one["cpu_s"] for one in compiled)
-    wall_s = statistics.median(one["wall_s"] for one in compiled)
+def table(options: argparse.Namespace, rounds: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    (peers,), (words,) = rounds["peers"], rounds["words"]
     of_all = options.items / options.peer_items
-    parts = {"NLTK BLEU-1 to 4, one call": "bleu_s", "NLTK GLEU": "gleu_s", "rouge-score 1, 2, L": "rouge_s"}
-    total = sum(peers[key] for key in parts.values()) * of_all
+    theirs = {"NLTK BLEU-1 to 4, one call": "bleu_s", "NLTK GLEU": "gleu_s", "rouge-score 1, 2, L": "rouge_s"}
+    total = sum(peers[key] for key in theirs.values()) * of_all
 
     def row(name: str, seconds: float, *others: str) -> str:
         return f"| {name} | {seconds:,.2f} | {1e6 * seconds / options.items:,.1f} | {' | '.join(others)} |"
 
-    yield f"{options.items:,} items of {NUM_REFERENCES} references, {compiled[0]['mean_chars']:.0f} characters a text on average."
+    def ours(name: str, key: str) -> str:
+        cpu_s, wall_s = (statistics.median(one[time] for one in rounds[key]) for time in ("cpu_s", "wall_s"))
+        memory = max(one["memory_mb"] for one in rounds[key])
+        return row(name.format(rounds[key][0]["num_numbers"]), cpu_s, f"{wall_s:.2f}", f"{total / cpu_s:,.0f}", f"{memory:,.0f}")
+
+    yield f"{options.items:,} items of {NUM_REFERENCES} references, {rounds['all'][0]['mean_chars']:.0f} characters a text on average."
     yield ""
     yield "| system | CPU-s | µs an item | wall-s | times faster | peak memory, MB |"
     yield "|---|---:|---:|---:|---:|---:|"
-    memory = max(one["memory_mb"] for one in compiled)
-    yield row(f"compiled, {compiled[0]['num_numbers']} numbers an item", cpu_s, f"{wall_s:.2f}", f"{total / cpu_s:,.0f}", f"{memory:.0f}")
-    yield row("plain Python, the same", plain["cpu_s"], f"{plain['wall_s']:.2f}", f"{total / plain['cpu_s']:,.0f}", f"{plain['memory_mb']:.0f}")
-    for name, key in parts.items():
+    yield ours("compiled, all {} numbers an item", "all")
+    yield ours("compiled, the {} numbers of the peers", "as peers")
+    yield ours("plain Python, all {} numbers", "plain")
+    for name, key in theirs.items():
         yield row(name, peers[key] * of_all, "", "", "")
-    yield row("the three together, 8 numbers an item", total, "", "1", "")
+    yield row("the three peers together", total, "", "1", "")
     yield ""
+    told = "; ".join(f"{name}: {', '.join(format(one['cpu_s'], '.2f') for one in rounds[name])}" for name in ("all", "as peers"))
     yield (
-        f"Peers: measured on {options.peer_items} of the items, {sum(peers[key] for key in parts.values()):.1f} CPU-s, and scaled; on these "
-        f"the largest difference between their numbers and ours (0 to 1) is {peers['difference']:.1g}. Compiled: "
-        f"{', '.join(format(one['cpu_s'], '.2f') for one in compiled)} CPU-s in {len(compiled)} rounds; memory holds the texts too. "
-        f"Apart: cutting the texts into characters {compiled[0]['segment_s']:.2f} CPU-s, into words by jieba {words['cpu_s']:,.0f} CPU-s "
-        f"(measured on {WORDS_ITEMS} items); the first batch, which compiles or loads, {max(one['first_s'] for one in compiled):.1f} CPU-s."
+        f"Peers: measured on {options.peer_items} of the items, {total / of_all:.1f} CPU-s, and scaled; on these the largest difference "
+        f"between their numbers and ours (0 to 1) is {peers['difference']:.1g}. CPU-s of the rounds: {told}. Memory holds the texts too. "
+        f"Apart: cutting the texts into characters {rounds['all'][0]['segment_s']:.2f} CPU-s, into words by jieba {words['cpu_s']:,.0f} "
+        f"CPU-s (measured on {WORDS_ITEMS} items); the first batch, which compiles or loads, "
+        f"{max(one['first_s'] for one in rounds['all']):.1f} CPU-s."
     )
 
 

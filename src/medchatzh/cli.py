@@ -26,6 +26,7 @@ COMMANDS = {
     "report": "one HTML file and Markdown: 报告",
     "chat": "chat with the trained model in the terminal: 对话",
     "judge": "pairwise verdicts of a language model, optional: 大模型评审",
+    "compare": "score files of predictions, no recipe and no model needed: 给预测文件打分",
     "benchmark": "sizes and categories of a benchmark (table 2): 评测集概况",
     "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
     "claims": "check the paper's statements: 核查论文陈述",
@@ -54,6 +55,9 @@ def parser() -> argparse.ArgumentParser:
     for name, help_text in COMMANDS.items():
         if name == "explain":
             _add_explain(commands.add_parser(name, help=help_text, description=help_text))
+            continue
+        if name == "compare":
+            _add_compare(commands.add_parser(name, help=help_text, description=help_text))
             continue
         if name == "benchmark":
             _add_benchmark(commands.add_parser(name, help=help_text, description=help_text))
@@ -94,6 +98,15 @@ def _add_explain(command: argparse.ArgumentParser) -> None:
     command.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders lie (default: runs)")
 
 
+def _add_compare(command: argparse.ArgumentParser) -> None:
+    command.add_argument("benchmark", type=Path, metavar="BENCHMARK", help="its file, the folder of its files, or a run's questions.jsonl")
+    command.add_argument("files", nargs="+", metavar="NAME=FILE", help="a system, its answers (JSON lines, CSV …); the first is compared")
+    command.add_argument("--name", default="", help="the benchmark's name in tables (default: its file's)")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="where scores and report go")
+    command.add_argument("--seed", type=_count, default=0, metavar="N", help="of resampling (default: 0)")
+    command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="a setting of evaluate, report, generate")
+
+
 def _add_benchmark(command: argparse.ArgumentParser) -> None:
     command.add_argument("path", type=Path, metavar="PATH", help="its file, the folder of its files, or a run's questions.jsonl")
     command.add_argument("--name", default="", help="webMedQA, cMedQA2, huatuo-26M, CMtMedQA: shown so only where the sizes are its own")
@@ -123,6 +136,16 @@ def _dispatch(options: argparse.Namespace) -> int:
         return _chat(options)
     if options.command == "explain":
         return _explain(options)
+    if options.command == "compare":
+        from medchatzh.compare import compare
+        from medchatzh.run import Context
+
+        files = dict(_labelled(text, "NAME=FILE") for text in options.files)
+        if len(files) < len(options.files):
+            raise ValueError("two of the files have the same name; give each system its own")
+        made = compare(options.benchmark, options.name, files, options.out, options.set, Context(seed=options.seed))
+        print(made / "report.html")
+        return 0
     if options.command == "benchmark":
         from medchatzh.benchmarks import page
         from medchatzh.ingest.benchmark import read_questions
@@ -147,7 +170,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         print(plan.summary())
         return 0
     work = plan.step_of(options.command, options.arm)
-    given = dict(map(_labelled, options.input))
+    given = dict(_labelled(text, "--input LABEL=DIR, for example --input curate=my_folder") for text in options.input)
     if options.command == "score" and int(os.environ.get("RANK", "0")):
         plan.assist(work, given, context)
     elif options.out:
@@ -165,11 +188,11 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _labelled(text: str) -> tuple[str, Path]:
-    label, equals, folder = text.partition("=")
+def _labelled(text: str, form: str) -> tuple[str, Path]:
+    label, equals, path = text.partition("=")
     if not equals:
-        raise ValueError(f"--input {text}: write LABEL=DIR, for example --input curate=my_folder")
-    return label, Path(folder)
+        raise ValueError(f"{text}: write {form}")
+    return label, Path(path)
 
 
 def _chat(options: argparse.Namespace) -> int:

@@ -207,9 +207,13 @@ def test_a_copy_among_the_references_is_100(hypothesis, references):
 
 
 def test_signatures():
-    assert Bleu(smoothing="method3").signature("1(pos)").startswith(
-        "BLEU|lvl:sentence|w:cum|tok:char|ws:drop|smooth:method3|refs:1(pos)|agg:max|v:medchatzh-"
+    assert (
+        Bleu(smoothing="method3")
+        .signature("1(pos)")
+        .startswith("BLEU|lvl:sentence|w:cum|tok:char|ws:drop|smooth:method3|refs:1(pos)|agg:max|v:medchatzh-")
     )
-    assert Bleu(weights="ind").signature("5(pos+neg)", "corpus").startswith(
-        "BLEU|lvl:corpus|w:ind|tok:char|ws:drop|smooth:none|refs:5(pos+neg)|agg:max|v:medchatzh-"
+    assert (
+        Bleu(weights="ind")
+        .signature("5(pos+neg)", "corpus")
+        .startswith("BLEU|lvl:corpus|w:ind|tok:char|ws:drop|smooth:none|refs:5(pos+neg)|agg:max|v:medchatzh-")
     )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medchatzh.metrics import PROTOCOLS, Batch, counts
+from medchatzh.metrics import PROTOCOLS, Batch, Bleu, Distinct, Gleu, Rouge, counts
 from medchatzh.metrics.counts import count, offsets
 from tests.metrics.oracles import GENERATED
 
@@ -19,16 +19,17 @@ SENTENCES = st.lists(st.text("感冒多喝水𠮷\ud800", max_size=9) | st.text(
 @given(
     items=st.lists(st.tuples(SENTENCES, st.lists(SENTENCES, max_size=4)), max_size=4),
     orders=st.sampled_from([2, 5]),
+    sets=st.booleans(),
     words=st.booleans(),
 )
-def test_compiled_equals_plain(items, orders, words):
+def test_compiled_equals_plain(items, orders, sets, words):
     """Texts of several sentences, words of 64 bits and more, items without references, half of a surrogate pair."""
     if words:
         items = [([list(one) for one in text], [[list(one) for one in reference] for reference in group]) for text, group in items]
     hypotheses = [text for text, _ in items]
     groups = [group for _, group in items]
     references = [reference for group in groups for reference in group]
-    compiled, plain = (count(hypotheses, references, offsets(groups), way, orders) for way in (True, False))
+    compiled, plain = (count(hypotheses, references, offsets(groups), way, orders, sets) for way in (True, False))
     for name, first, second in zip(counts.Counts._fields, compiled, plain, strict=True):
         np.testing.assert_array_equal(first, second, err_msg=name)
 
@@ -58,6 +59,17 @@ def test_items_do_not_touch_each_other(kind):
         assert alone.matches[0].tolist() == together.matches[number].tolist()
         assert alone.lcs.tolist() == together.lcs[pairs].tolist()
         assert alone.lcs_words.tolist() == together.lcs_words[pairs].tolist()
+
+
+def test_a_batch_without_sets_serves_the_other_metrics():
+    cases = GENERATED["characters"][:300]
+    texts = [text for text, _ in cases], [group for _, group in cases]
+    for compiled in (True, False):
+        whole, part = Batch(*texts, compiled), Batch(*texts, compiled, sets=False)
+        for metric in (Bleu(smoothing="method7"), Gleu(), Rouge(), Distinct()):
+            np.testing.assert_array_equal(metric.scores(part), metric.scores(whole))
+        with pytest.raises(AssertionError, match="sets"):
+            Rouge(library="rouge").scores(part)
 
 
 def test_little_is_counted_without_numba():

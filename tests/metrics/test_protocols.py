@@ -121,7 +121,10 @@ def test_medchatzh_is_what_the_paper_imports():
 
 def test_signatures_say_what_was_done():
     def ends(name):
-        return {metric: line.replace(f"medchatzh-{medchatzh.__version__}=", "") for metric, line in PROTOCOLS[name].signatures(QUESTIONS).items()}
+        return {
+            metric: line.replace(f"medchatzh-{medchatzh.__version__}=", "")
+            for metric, line in PROTOCOLS[name].signatures(QUESTIONS).items()
+        }
 
     jieba_words = "tok:jieba-0.42.1"
     char = "tok:char|ws:drop"

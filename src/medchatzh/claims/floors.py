@@ -21,7 +21,9 @@ def floors(questions: Sequence[Question]) -> dict[str, Floors]:
         if protocol.counts_words and find_spec("jieba") is None:
             continue
         num_references = sum(len(protocol.references(question)) for question in questions) / len(questions)
-        found[name] = Floors(canned=means(questions, canned, protocol), other=means(questions, other, protocol), num_references=num_references)
+        found[name] = Floors(
+            canned=means(questions, canned, protocol), other=means(questions, other, protocol), num_references=num_references
+        )
     return found
 
 

@@ -1,27 +1,52 @@
-"""A benchmark's questions from a path alone, for commands that need no recipe."""
+"""A benchmark's questions from a path alone, for commands that need no recipe. `run` takes over those that a run has ingested."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.units import Tally, read_source
-from medchatzh.records import Question, read
+from medchatzh.recipe import Settings
+from medchatzh.records import Question, read, write
+from medchatzh.run import Context, Result
+
+VERSION = 1
+SEEDED = False
+
+READY = "questions.jsonl"
 
 
 def read_questions(path: Path, name: str = "benchmark") -> Iterator[Question]:
     """The questions of a benchmark's file, of a folder of its files, or of a run's `questions.jsonl` (or its folder), in any form that
     ingest reads. Rows that it cannot read are left out. ValueError where there is no such path.
     """
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; give a benchmark's file, or the folder of its files")
-    ready = path / "questions.jsonl" if path.is_dir() else path
-    if ready.name == "questions.jsonl" and ready.is_file():
-        yield from read(ready, Question)
+    found = benchmark_files(path)
+    if list(found) == [READY]:
+        yield from read(found[READY], Question)
         return
-    found = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")) if path.is_dir() else [path]
     source = Source(name=name, path="*", benchmark=True)
-    for record in read_source(source, {one.name: one for one in found}, Tally()):
+    for record in read_source(source, found, Tally()):
         if isinstance(record, Question):
             yield record
+
+
+def benchmark_files(path: Path) -> dict[str, Path]:
+    """Name → file: the file itself, the visible files of a folder, or of a run's folder its `questions.jsonl` alone."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; give a benchmark's file, or the folder of its files")
+    ready = path / READY
+    if ready.is_file():
+        return {READY: ready}
+    found = sorted(one for one in path.iterdir() if one.is_file() and not one.name.startswith(".")) if path.is_dir() else [path]
+    return {one.name: one for one in found}
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    """Nothing to set: the questions are as they are."""
+
+
+def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context, files: Mapping[str, Path]) -> Result:
+    """A finished `questions.jsonl`, with its ids, in place of an ingest step."""
+    num_questions = write(out / READY, read(files[READY], Question))
+    return Result(num_in=num_questions, num_out=num_questions, facts={"num_questions": num_questions})

@@ -18,7 +18,8 @@ Splitter: TypeAlias = Callable[[Tokens], Sequence[Tokens]]
 
 
 class Batch:
-    """n hypotheses, each with its references (0 or more), as tokens; `of` takes texts. `compiled` as in `counts.count`.
+    """n hypotheses, each with its references (0 or more), as tokens; `of` takes texts. `compiled` as in `counts.count`; `sets`: whether the
+    ROUGE of `rouge` or `rouge-chinese` will be asked for.
 
     Characters may come as strings, all of them or none: they are then counted without a Python object a token.
     """
@@ -30,23 +31,29 @@ class Batch:
         references: Sequence[Sequence[str]],
         segmenter: Segmenter = CHARACTERS,
         compiled: bool | None = None,
+        sets: bool = True,
     ) -> Batch:
         """Of texts, cut by `segmenter`: it must be that of the metric that scores them."""
         hypotheses = [segmenter.tokens(text) for text in answers]
-        return cls(hypotheses, [[segmenter.tokens(text) for text in group] for group in references], compiled)
+        return cls(hypotheses, [[segmenter.tokens(text) for text in group] for group in references], compiled, sets)
 
-    def __init__(self, hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]], compiled: bool | None = None) -> None:
+    def __init__(
+        self, hypotheses: Sequence[Tokens], references: Sequence[Sequence[Tokens]], compiled: bool | None = None, sets: bool = True
+    ) -> None:
         if len(hypotheses) != len(references):
             raise ValueError(f"{len(hypotheses)} answers, but references of {len(references)}; give each answer a list of its references")
         self._hypotheses = hypotheses
         self._references = [reference for group in references for reference in group]
         self._items = offsets(references)
         self._compiled = compiled
+        self._sets = sets
 
     @cached_property
     def counts(self) -> Counts:
         """Every text is one sentence."""
-        return count([[text] for text in self._hypotheses], [[text] for text in self._references], self._items, self._compiled)
+        return count(
+            [[text] for text in self._hypotheses], [[text] for text in self._references], self._items, self._compiled, sets=self._sets
+        )
 
     @property
     def referenced(self) -> Counts:
@@ -61,6 +68,7 @@ class Batch:
 
         A text of characters without one of `signs` and without white space must be left by `split` as it is.
         """
+        assert self._sets, "made for metrics that count no sets"
         hyp_cut, ref_cut = _changed(self._hypotheses, split, signs), _changed(self._references, split, signs)
         item_of = self.counts.item_of.tolist()
         pairs = [pair for pair, item in enumerate(item_of) if item in hyp_cut or pair in ref_cut]

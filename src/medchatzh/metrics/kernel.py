@@ -94,8 +94,8 @@ def _read_out(rows, width, first, nodes, gaps, num_rows, hypothesis, marks, stam
 
     From the last cell on: a match goes to the left and up; any other cell up where bit j of its row is 0 (its length then comes from
     above), else to the left. `rows` holds, `width` words each, the row before all and those of the reference tokens that stand in the
-    hypothesis (`nodes`); its bits begin at word `first`. Any other token's row is equal to the one above and has no match: of the steps in it only those to
-    the left count, and where several follow a row (`gaps`) those of one.
+    hypothesis (`nodes`); its bits begin at word `first`. Any other token's row is equal to the one above and has no match: of the steps
+    in it only those to the left count, and where several follow a row (`gaps`) those of one.
     """
     found = 0
     at = len(hypothesis)
@@ -124,10 +124,10 @@ def _read_out(rows, width, first, nodes, gaps, num_rows, hypothesis, marks, stam
 
 @njit(cache=True, nogil=True)
 def fill(
-    orders, hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
+    orders, sets, hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
     lengths, distinct, matches, ref_lengths, ref_distinct, pair_matches, common, lcs, lcs_words,
 ):  # fmt: skip
-    """Fill the arrays of `counts.Counts`, zeros so far, from two `counts.Stream`: n-grams of 1 to `orders` tokens, 2 to 5."""
+    """Fill the arrays of `counts.Counts`, zeros so far, from two `counts.Stream`; `orders` and `sets` as in `counts.count`."""
     num_ids = max(_num_ids(hyp_ids), _num_ids(ref_ids))
     longest, longest_ref = 0, 0
     for item in range(len(items) - 1):
@@ -211,7 +211,8 @@ def fill(
                     seen[token] = pair
                     different += 1
             ref_distinct[pair, 0] = different
-            ref_distinct[pair, 1] = _distinct_pairs(ref_ids, ref_first, ref_last, pair_keys)
+            if sets:
+                ref_distinct[pair, 1] = _distinct_pairs(ref_ids, ref_first, ref_last, pair_keys)
             num_touched = 0
             for at in range(ref_length):
                 node = reference[at]
@@ -255,7 +256,7 @@ def fill(
                         gaps[num_rows - 1] = True
                 for word in range(width):
                     lcs[pair] += _ones(~rows[num_rows * width + word])
-                for sentence in range(sentence_first, sentence_last):
+                for sentence in range(sentence_first, sentence_last if sets else sentence_first):
                     start, end = hyp_sentences[sentence] - first, hyp_sentences[sentence + 1] - first
                     word = ends[sentence - sentence_first]
                     lcs_words[pair] += _read_out(rows, width, word, row_nodes, gaps, num_rows, hypothesis[start:end], marks, pair)

@@ -14,7 +14,7 @@ _WIDTH = 4  # bytes of an id
 
 
 def fill(
-    orders, hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
+    orders, sets, hyp_ids, hyp_sentences, hyp_starts, ref_ids, ref_sentences, ref_starts, items,
     lengths, distinct, matches, ref_lengths, ref_distinct, pair_matches, common, lcs, lcs_words,
 ) -> None:  # fmt: skip
     """As `kernel.fill`."""
@@ -30,7 +30,7 @@ def fill(
         for pair in range(items[item], items[item + 1]):
             reference, raw, ref_bounds = _text(ref_ids, ref_sentences, ref_starts[pair : pair + 2])
             ref_lengths[pair] = len(reference)
-            ref_distinct[pair] = len(set(reference)), len(set(pairwise(reference)))
+            ref_distinct[pair] = len(set(reference)), len(set(pairwise(reference))) if sets else 0
             places: Iterable[int] = range(len(reference))
             grams: Sequence[Hashable] = reference
             for order, (known, (matched, highest)) in enumerate(zip(counts, best, strict=True), 1):
@@ -56,7 +56,7 @@ def fill(
                     length, read_out = _subsequence(last - first, bits, reference, part, end)
                     lcs[pair] += length
                     words |= read_out
-            lcs_words[pair] = len(words)
+            lcs_words[pair] = len(words) if sets else 0
         matches[item, :orders] = [len(matched) + sum(highest.values()) - len(highest) for matched, highest in best]
 
 

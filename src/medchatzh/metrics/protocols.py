@@ -98,7 +98,7 @@ class Protocol(msgspec.Struct, frozen=True, kw_only=True):
 
     def _scores(self, answers: Sequence[str], references: Sequence[Sequence[str]], compiled: bool) -> Floats:
         segmenters = {metric.segmenter for metric in self.metrics}
-        batches = {segmenter: Batch.of(answers, references, segmenter, compiled) for segmenter in segmenters}
+        batches = {segmenter: Batch.of(answers, references, segmenter, compiled, self.rouge.counts_sets) for segmenter in segmenters}
         return np.hstack([metric.scores(batches[metric.segmenter]) for metric in self.metrics])
 
 

@@ -50,6 +50,10 @@ class Rouge(Metric, frozen=True, kw_only=True):
     def names(self) -> tuple[str, ...]:
         return ("ROUGE-1", "ROUGE-2", "ROUGE-L")
 
+    @property
+    def counts_sets(self) -> bool:
+        return self.library != "rouge-score"
+
     def scores(self, batch: Batch) -> Floats:
         return 100 * self.precision_recall_f(batch)[:, :, 2]
 
@@ -70,7 +74,7 @@ class Rouge(Metric, frozen=True, kw_only=True):
         return np.stack([values[best(f1[:, kind], counts), kind] for kind in range(3)], axis=1)
 
     def _overlap(self, batch: Batch, counts: Counts) -> Overlap:
-        if self.library == "rouge-score":
+        if not self.counts_sets:
             return _clipped(counts)
         chinese = self.library == "rouge-chinese"
         read = _sets if chinese else _words

@@ -1,0 +1,69 @@
+"""`medchatzh compare`: a benchmark and files of predictions → scores and report. No recipe, no model, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from medchatzh import evaluate, generate, ingest, recipe, report
+from medchatzh.ingest import Source, predictions
+from medchatzh.ingest import benchmark as ingested
+from medchatzh.ingest.benchmark import READY, benchmark_files
+from medchatzh.recipe import Settings
+from medchatzh.run import Context, Digests, Step, execute, lock, step
+
+FLOORS = ("canned", "human")
+"""Those that need no training data."""
+
+
+class Config(Settings, frozen=True, kw_only=True):
+    """What `--set` may change."""
+
+    evaluate: evaluate.Config = evaluate.Config()
+    report: report.Config = report.Config(title="评测报告 / evaluation")
+    generate: generate.Config = generate.Config()
+    """`canned`, and `max_questions` for a sample."""
+
+
+def compare(benchmark: Path, name: str, files: Mapping[str, Path], out: Path, overrides: Sequence[str], context: Context) -> Path:
+    """Score each system's file (in the order given, the first is the main one) and the floors; returns the report's folder.
+
+    `name` is the benchmark's in tables. Steps that are done in `out` are not done again. ValueError says what is wrong and where.
+    """
+    config = recipe.convert(recipe.override({}, overrides), Config, "--set")
+    raw = benchmark_files(benchmark)
+    if not files:
+        raise ValueError("no predictions: add NAME=FILE, a system and the file of its answers")
+    for system, path in files.items():
+        if not path.is_file():
+            raise ValueError(f"{system}: {path}: no such file")
+        if system in FLOORS:
+            raise ValueError(f"{system}: is the name of a floor; choose another")
+    digests = Digests(out / ".digests.json")
+    steps: dict[str, Step] = {}
+
+    def add(label: str, module: str, settings: Any, inputs: Sequence[str] = (), **more: Any) -> None:
+        linked = {each: steps[each] for each in inputs}
+        steps[label] = step(context.seed, digests, name=label, module=module, config=settings, inputs=linked, **more)
+
+    if list(raw) == [READY]:
+        add("ingest", "ingest.benchmark", ingested.Config(), files=raw, takes_files=True)
+    else:
+        source = Source(name=name or benchmark.stem, path="*", benchmark=True)
+        add("ingest", "ingest", ingest.Config(sources=(source,)), files=raw, takes_files=True, resumable=True)
+    for system, path in files.items():
+        settings = predictions.System(name=system, path=path.name, max_questions=config.generate.max_questions)
+        add(f"generate@{system}", "ingest.predictions", settings, ["ingest"], files={path.name: path}, takes_files=True)
+    for floor in FLOORS:
+        fields = msgspec.structs.asdict(config.generate) | {"system": floor, "kind": floor}
+        add(f"generate@{floor}", "generate", generate.System(**fields), ["ingest"])
+    add("evaluate", "evaluate", config.evaluate, list(steps))
+    add("report", "report", config.report, list(steps))
+    with lock(out):
+        for work in steps.values():
+            made = execute(work, out, context)
+    digests.save()
+    return made

@@ -1,0 +1,92 @@
+"""`medchatzh compare`: files in, scores and report out, without recipe, model or torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from medchatzh.cli import main
+from medchatzh.metrics.summary import load
+
+SET = ["--set", "evaluate.num_resamples=100"]
+
+
+@pytest.fixture
+def benchmark(tmp_path: Path) -> Path:
+    rows = []
+    for number in range(8):
+        rows += [
+            f"{number}\t{int(label == 0)}\t内科\t第{number}种病怎么办？\t第{number}种病的第{label}种答案，多休息。" for label in range(5)
+        ]
+    path = tmp_path / "medQA.test.txt"
+    path.write_text("\n".join(rows) + "\n", "utf-8")
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    good = [{"id": str(number), "answer": f"第{number}种病的第0种答案，多休息。"} for number in range(8)]
+    (tmp_path / "good.jsonl").write_text("\n".join(json.dumps(row) for row in good), "utf-8")
+    bad = [f"{number},第{number}种病怎么办？,不知道" for number in range(6)]
+    (tmp_path / "bad.csv").write_text("\n".join(["label,question,predict", *bad, "99,没有的问题,？", "0,第0种病怎么办？,又一次"]), "gbk")
+    return [f"good={tmp_path / 'good.jsonl'}", f"bad={tmp_path / 'bad.csv'}"]
+
+
+def test_scores_and_report_of_files(benchmark, files, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["compare", str(benchmark), *files, "--name", "webMedQA", "--out", str(out), *SET]) == 0
+    report = Path(capsys.readouterr().out.strip())
+    summary = load(next(out.glob("evaluate-*")) / "summary.json")
+    assert summary.systems == ("good", "bad", "canned") and summary.benchmark[0].startswith("webMedQA (stand-in or part: 8 questions")
+    means = {(row.system, row.protocol, row.metric): row for row in summary.means}
+    assert means["good", "strict", "ROUGE-L"].mean == pytest.approx(100)
+    assert means["bad", "strict", "ROUGE-L"].n == 6
+    rejects = [json.loads(line) for path in out.glob("*/rejects.jsonl") for line in path.read_text("utf-8").splitlines()]
+    assert {reject["reason"] for reject in rejects} == {"no_prediction", "unknown_question", "repeated_prediction", "single_reference"}
+    assert "good" in report.read_text("utf-8")
+    before = report.stat().st_mtime_ns
+    assert main(["compare", str(benchmark), *files, "--name", "webMedQA", "--out", str(out), *SET]) == 0
+    assert report.stat().st_mtime_ns == before
+
+
+def test_nothing_of_it_needs_torch(benchmark, files, tmp_path):
+    code = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Block())
+from medchatzh.cli import main
+sys.exit(main({["compare", str(benchmark), *files, "--out", str(tmp_path / "out"), *SET]!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["good"], "good: write NAME=FILE"),
+        (["good=/nowhere"], "good: /nowhere: no such file"),
+        (["canned={file}"], "canned: is the name of a floor"),
+        (["a={file}", "a={file}"], "two of the files have the same name"),
+        (["a={file}", "--set", "evaluate.num_resample=5"], "did you mean evaluate.num_resamples"),
+    ],
+)
+def test_mistakes_are_told(benchmark, files, tmp_path, capsys, arguments, message):
+    given = [argument.format(file=tmp_path / "good.jsonl") for argument in arguments]
+    assert main(["compare", str(benchmark), *given, "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "none"), files[0], "--out", str(tmp_path / "out")]) == 1
+    assert "give a benchmark's file" in capsys.readouterr().err
+
+
+def test_a_runs_own_questions_are_a_benchmark(benchmark, files, tmp_path, capsys):
+    assert main(["compare", str(benchmark), *files, "--name", "web", "--out", str(tmp_path / "one"), *SET]) == 0
+    again = ["compare", str(next((tmp_path / "one").glob("ingest-*"))), *files, "--out", str(tmp_path / "two"), *SET]
+    assert main(again) == 0
+    first, second = (load(next((tmp_path / name).glob("evaluate-*")) / "summary.json") for name in ("one", "two"))
+    assert [row.mean for row in first.means] == [row.mean for row in second.means]
