@@ -170,7 +170,7 @@ def _dispatch(options: argparse.Namespace) -> int:
         print(plan.summary())
         return 0
     work = plan.step_of(options.command, options.arm)
-    given = dict(_labelled(text, "--input LABEL=DIR, for example --input curate=my_folder") for text in options.input)
+    given = dict(_labelled(text, "LABEL=DIR, for example --input curate=my_folder") for text in options.input)
     if options.command == "score" and int(os.environ.get("RANK", "0")):
         plan.assist(work, given, context)
     elif options.out:
