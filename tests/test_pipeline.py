@@ -1,13 +1,16 @@
 """The whole pipeline at toy size: runs, skips what is done, goes on after kill -9 to the same bytes, each stage alone."""
 
 import io
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,38 @@ def test_killed_at_random_moments_ends_in_the_same_bytes(done, tmp_path):
     assert killed
     assert outputs(Plan(QUICKSTART, TOY, tmp_path)) == outputs(done)
     assert not list((tmp_path / "quickstart").glob(f"*{PARTIAL}"))
+
+
+def test_killed_while_answering_and_scoring_no_answer_is_lost_or_given_twice(done, tmp_path):
+    """kill -9 at MEDCHATZH_KILLS moments between the first answer and the report; at most the answers in the slots are lost."""
+    runs = tmp_path / "runs" / "quickstart"
+    shutil.copytree(done.runs, runs)
+    for name in done.steps:
+        if name.startswith(("generate@", "score@judge", "overlap", "evaluate", "report")):
+            shutil.rmtree(runs / done.steps[name].folder_name, ignore_errors=True)
+    settings = [part for assignment in TOY for part in ("--set", assignment)]
+    command = [sys.executable, "-m", "medchatzh", "run", str(QUICKSTART), "--runs", str(runs.parent), "--threads", "1", *settings]
+    moments, num_killed, before = random.Random(11), 0, Counter()
+    for _ in range(KILLS):
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + moments.uniform(3, 3 + 12 / KILLS)
+        while child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        num_killed += child.poll() is None
+        child.kill()
+        child.wait()
+        now = answered(runs.parent)
+        assert max(now.values(), default=1) == 1 and before.keys() <= now.keys()
+        before = now
+    subprocess.run(command, check=True, capture_output=True)
+    assert num_killed and max(answered(runs.parent).values()) == 1
+    assert outputs(Plan(QUICKSTART, TOY, runs.parent)) == outputs(done)
+
+
+def answered(runs):
+    """(file, key) → how often, of the answers and rewards that are kept."""
+    whole = [(path, path.read_bytes().split(b"\n")[:-1]) for path in (runs / ".cache").glob("generated-*.jsonl")]
+    return Counter((path.name, json.loads(line)[0]) for path, lines in whole for line in lines)
 
 
 def test_a_stage_alone_on_files_of_ones_own(done, tmp_path):

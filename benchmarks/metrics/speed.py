@@ -5,8 +5,8 @@
 As many items as webMedQA has, five references each, texts of some 150 characters: the beginning of one real answer and the end of
 another. Without --data characters are drawn by rank instead. In every item all that the package counts: BLEU-1 to 4, cumulative and each
 order alone; GLEU; ROUGE-1, 2 and L as each of the three libraries has them; Distinct-1 and 2; length. Each system runs in a process of its
-own, in one thread, after one small batch (which compiles, or loads what was compiled). Of rounds the median counts. The peers are timed on
-the first items of the same, and their numbers compared.
+own, in one thread, after one small batch (which compiles, or loads what was compiled). Of rounds the median counts; CPU seconds are what
+to compare, as others may use the machine. The peers are timed on the first items of the same, and their numbers compared.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def main() -> None:
         return
     rounds = {name: [measure(name) for _ in range(options.rounds if name in ("all", "as peers") else 1)] for name in RUNS}
     text = "\n".join([*table(options, rounds), "", conditions(), ""])
-    command = f"    python benchmarks/metrics/speed.py {' '.join(sys.argv[1:])}".rstrip()
+    arguments = ["DATA" if options.data and Path(one) == options.data else one for one in sys.argv[1:]]
+    command = f"    python benchmarks/metrics/speed.py {' '.join(arguments)}".rstrip()
     options.out.write_text(f"# Metrics\n\n{command}\n\n{' '.join((__doc__ or '').split(chr(10) * 2)[2].split())}\n\n{text}")
     print(text)
 

@@ -66,9 +66,8 @@ def parser() -> argparse.ArgumentParser:
             _add_claims(commands.add_parser(name, help=help_text, description=help_text))
             continue
         command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
-        command.add_argument(
-            "recipe", type=Path, metavar="RECIPE", help="a TOML file" + (", or a checkpoint folder" if name == "chat" else "")
-        )
+        also = {"chat": ", or a checkpoint folder", "generate": "; none with --questions"}.get(name, "")
+        command.add_argument("recipe", type=Path, metavar="RECIPE", nargs="?" if name == "generate" else None, help="a TOML file" + also)
         if name == "chat":
             command.add_argument("--question", default="", metavar="TEXT", help="ask this, print the answer, leave")
         elif name != "run":
@@ -81,9 +80,27 @@ def parser() -> argparse.ArgumentParser:
                 help="take this input from a folder instead of running the stage that makes it (repeatable; needs --out)",
             )
             command.add_argument("--out", type=Path, metavar="DIR", help="write this stage's output to that new folder")
+        if name == "generate":
+            _add_system(command)
         if name == "report":
             command.add_argument("--force", action="store_true", help="rank scores of different signatures too, marked ‡")
     return root
+
+
+def _add_system(command: argparse.ArgumentParser) -> None:
+    alone = command.add_argument_group("without a recipe", "one system answers a file's questions (--set: generate.KEY, endpoint.KEY)")
+    alone.add_argument("--questions", type=Path, metavar="PATH", help="a benchmark: file, folder of files, questions.jsonl; needs --out")
+    alone.add_argument(
+        "--system", default="", metavar="NAME", help="a baseline (bentsao, huatuogpt, chatglm-med, gpt-3.5-turbo, medchatzh), or any name"
+    )
+    alone.add_argument(
+        "--variant", choices=("official", "paper"), default="official", help="as the baseline's authors run it, or the paper's script"
+    )
+    alone.add_argument("--model", default="", metavar="DIR", help="its checkpoint, or the base's")
+    alone.add_argument("--delta", action="append", default=[], metavar="DIR", help="a difference to add to the base (repeatable, in order)")
+    alone.add_argument("--adapter", default="", metavar="DIR", help="a LoRA adapter to merge into the base")
+    alone.add_argument("--endpoint", default="", metavar="URL", help="an OpenAI-compatible server in place of --model")
+    alone.add_argument("--endpoint-model", default="", metavar="NAME", help="the model as that server names it")
 
 
 def _add_explain(command: argparse.ArgumentParser) -> None:
@@ -157,6 +174,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         print(claims(options.benchmark, options.run, as_json=options.json), end="")
         return 0
+    if options.command == "generate" and (options.questions or options.system or not options.recipe):
+        return _answer(options)
     from medchatzh.pipeline import Plan
     from medchatzh.run import Context
 
@@ -193,6 +212,33 @@ def _labelled(text: str, form: str) -> tuple[str, Path]:
     if not equals:
         raise ValueError(f"{text}: write {form}")
     return label, Path(path)
+
+
+def _answer(options: argparse.Namespace) -> int:
+    if options.recipe or options.arm or options.input or not (options.questions and options.system and options.out):
+        raise ValueError("generate: give a RECIPE, or without one --questions PATH, --system NAME and --out DIR")
+    from medchatzh import generate, recipe
+    from medchatzh.generate import alone, systems
+    from medchatzh.ingest.benchmark import read_questions
+    from medchatzh.models import baselines
+    from medchatzh.run import Context
+
+    changes = recipe.override({}, options.set)
+    if foreign := [section for section in changes if section not in ("generate", "endpoint")]:
+        raise ValueError(f"--set {foreign[0]}…: without a recipe only generate.* and endpoint.* can be set")
+    config = recipe.convert(changes.get("generate", {}), generate.Config, "--set generate")
+    table = {"name": options.system, "model": options.model, "deltas": options.delta, "adapter": options.adapter}
+    if options.system in baselines.NAMES or options.variant == "paper":
+        table |= {"baseline": options.system, "variant": options.variant}
+    else:
+        known = ", ".join(baselines.NAMES)
+        print(f"medchatzh: {options.system} is no baseline, and asked in its own way (baselines: {known})", file=sys.stderr)
+    table["endpoint"] = changes.get("endpoint", {}) | {"base_url": options.endpoint, "model": options.endpoint_model}
+    given = recipe.convert(table, systems.Config, "generate")
+    system = generate.System.of(config, system=given.name, kind=given.kind, given=given)
+    context = Context(workers=options.workers, executor=options.executor, threads=options.threads, cache=options.runs / ".cache")
+    print(alone.answer(system, read_questions(options.questions, options.questions.stem), options.out, options.runs, context))
+    return 0
 
 
 def _chat(options: argparse.Namespace) -> int:

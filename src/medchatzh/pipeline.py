@@ -19,6 +19,7 @@ import msgspec
 from medchatzh import ablations, books, chat, curate, evaluate, generate, ingest, judge, mix, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.curate import overlap
+from medchatzh.generate import systems
 from medchatzh.ingest import predictions
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
@@ -71,6 +72,8 @@ class Recipe(Settings, frozen=True, kw_only=True):
     overlap: overlap.Config = overlap.Config()
     predictions: tuple[predictions.Config, ...] = ()
     """Systems whose answers were made elsewhere, each from a file."""
+    systems: tuple[systems.Config, ...] = ()
+    """Systems that are not trained here: baselines by name, checkpoints, models behind a server."""
     chat: chat.Config = chat.Config()
     ablation: ablations.Config = ablations.Config()
     arms: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -97,9 +100,11 @@ class Plan:
         except ValueError as error:
             raise ValueError(f"{path}: ablation.{error}") from None
         taken = {self.recipe.run.main, BEFORE_SFT, *FLOORS, *asked}
-        for name in (file.name for file in self.recipe.predictions):
+        others = [("predictions", file.name) for file in self.recipe.predictions]
+        others += [("systems", given.name) for given in self.recipe.systems]
+        for place, name in others:
             if name in taken:
-                raise ValueError(f"{path}: predictions: {name!r} is the name of another system; choose another")
+                raise ValueError(f"{path}: {place}: {name!r} is the name of another system; choose another")
             taken.add(name)
         self.arms: dict[str, Recipe] = {}
         for name, changes in asked.items():
@@ -148,7 +153,10 @@ class Plan:
             self._add(f"generate@{floor}", "generate", self._system(floor, floor), seen | known)
         for file in self.recipe.predictions:
             self._add_file(file, seen)
-        names = (*systems, *FLOORS, *(file.name for file in self.recipe.predictions))
+        for given in self.recipe.systems:
+            asked = generate.System.of(self.recipe.generate, system=given.name, kind=given.kind, given=given)
+            self._add(f"generate@{given.name}", "generate", asked, seen, files=given.files(), resumable=True)
+        names = (*systems, *FLOORS, *(file.name for file in self.recipe.predictions), *(given.name for given in self.recipe.systems))
         answered = {f"generate@{system}": f"generate@{system}" for system in names}
         self._add("overlap", "curate.overlap", self.recipe.overlap, seen | {"mix": "mix"})
         self._add("score@judge", "score", self.recipe.score, seen | {"reward": "reward"} | answered, resumable=True)

@@ -115,7 +115,8 @@ class Question(Record, frozen=True, kw_only=True):
 class Prediction(Record, frozen=True, kw_only=True):
     """One system's answer to a benchmark question.
 
-    `finish` is `stop`, `length`, `prompt_too_long` (empty answer), or `empty` (a file of predictions has none).
+    `finish` is `stop`, `length`, `prompt_too_long` (empty answer), `content_filter` (a server's filter stopped it), or `empty` (a file
+    of predictions has none).
     """
 
     system: str

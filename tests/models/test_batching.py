@@ -1,10 +1,13 @@
 """Continuous batching: greedy answers are transformers' own, and no answer depends on what is decoded beside it."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3Config
 
 from medchatzh import models
 from medchatzh.models.batching import Batcher, Request
@@ -88,6 +91,27 @@ def test_greedy_answers_are_those_of_transformers(folder, oracle, penalty):
     assert answers == [transformers_answer(oracle, ids, decoding) for ids in asked]
 
 
+@pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config, MistralConfig])
+def test_greedy_answers_of_other_models_are_those_of_transformers(folder, config):
+    """Fewer heads of keys than of queries, bias in the attention, or norms there; several EOS."""
+    torch.manual_seed(4)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = AutoModelForCausalLM.from_config(config(vocab_size=400, max_position_embeddings=400, head_dim=16, **shape))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.3)  # they are made as zeros
+    asked = prompts(12, 1, 200, seed=6)
+    free = Decoding(max_new_tokens=48, min_new_tokens=2)
+    expected = [transformers_answer(model, ids, free) for ids in asked]
+    counts = Counter(token for answer in expected for token in set(answer))
+    eos = next(token for token, count in counts.items() if 3 < count < 9)  # ends some, and not all
+    model.generation_config.eos_token_id = [eos, 7]
+    expected = [transformers_answer(model, ids, free, [2, eos, 7]) for ids in asked]
+    assert {answer[-1] == eos for answer in expected} == {True, False}
+    tokenizer, _ = models.load_tokenizer(folder)
+    assert decoded(Batcher(model.eval(), tokenizer, 5), [Request(input_ids=ids, decoding=free) for ids in asked]) == expected
+
+
 @pytest.mark.parametrize("length", [1, 2, 127, 128, 129, 256, 257, 376])
 def test_prompts_of_any_length_are_read_whole(shared, oracle, length):
     ids = prompts(1, length, length, seed=length)[0]
@@ -168,6 +192,35 @@ def test_slots_and_threads_change_no_answer(folder, alone):
     assert decoded(batcher(folder, 20), asked) == expected
     running = batcher(folder, 20, threads=2)
     assert decoded(running, asked[:3]) == [decoded(running, [request])[0] for request in asked[:3]]
+
+
+def test_many_requests_of_all_kinds_share_64_slots(folder, shared):
+    """Each with limits, penalty, stops and a seed of its own."""
+    tokenizer, _ = models.load_tokenizer(folder)
+    asked = [
+        Request(
+            input_ids=ids,
+            decoding=Decoding(
+                max_new_tokens=1 + number % 13,
+                min_new_tokens=number % 2,
+                repetition_penalty=(1.0, 1.3)[number % 2],
+                do_sample=number % 3 > 0,
+                temperature=(0.7, 2.0)[number % 2],
+                top_k=(0, 20)[number % 2],
+            ),
+            seed=number // 2,
+            stop_ids=(None, (), tuple(range(0, 300, 9)))[number % 3],
+            stop_texts=("的", tokenizer.decode([50 + number]))[: number % 3],
+            streamed=number % 5 == 0,
+        )
+        for number, ids in enumerate(prompts(200, 1, 60, seed=8))
+    ]
+    several = batcher(folder, 64)
+    found = dict(several.decode(asked))
+    assert sorted(found) == list(range(200)) and {each.finish for each in found.values()} == {"stop", "length"}
+    for number in range(0, 200, 7):
+        ((_, alone),) = shared.decode([asked[number]])
+        assert (alone.ids, alone.text, alone.finish) == (found[number].ids, found[number].text, found[number].finish)
 
 
 def test_seeds_differ_and_repeat(shared):

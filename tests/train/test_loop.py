@@ -141,7 +141,8 @@ def test_sft_learns_the_answer_and_to_stop(checkpoint, tmp_path):
     assert (result.num_in, result.num_out, result.facts["num_validation"]) == (13, 13, 3)
     assert result.facts["loss_last"] < 0.1 < result.facts["loss_first"] and result.facts["held_out_loss"] < 0.5
     decoding = Decoding(max_new_tokens=20, min_new_tokens=1, repetition_penalty=1.0)
-    answers = Engine(out / "checkpoint", 1).answer(["第3个问题是什么", "问" * 300], decoding, 64)
+    asked = [[Turn("user", text)] for text in ("第3个问题是什么", "问" * 300)]
+    answers = Engine(out / "checkpoint", 1).answer(asked, decoding, 64)
     assert answers == [("规律服药。", "stop"), ("", "prompt_too_long")]
 
 

@@ -12,7 +12,7 @@ from medchatzh.run import Context, Digests, execute, lock, step
 
 
 def answer(system: System, questions: Iterable[Question], out: Path, runs: Path, context: Context) -> Path:
-    """Run the stage into the new folder `out`, which evaluate takes as `--input generate@NAME=DIR`. Killed, the same call goes on.
+    """Run the stage into the new folder `out`; its predictions.jsonl is what `medchatzh compare` takes. Killed, the same call goes on.
 
     ValueError where `out` exists.
     """

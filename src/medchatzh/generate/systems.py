@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from medchatzh.models import answers, baselines
+from medchatzh.models import baselines
+from medchatzh.models.answers import Keep, answer_all, remembered
 from medchatzh.models.baselines import Baseline, Variant
 from medchatzh.models.cache import content_key
 from medchatzh.models.wire import Answer, Endpoint, usage
 from medchatzh.recipe import Settings
 from medchatzh.records import Turn
-from medchatzh.run import Digests, Progress
+from medchatzh.run import Digests
 
 Answered = tuple[str, str]
 """An answer and how it ended, as in `Prediction`."""
@@ -119,28 +120,21 @@ def answer_here(
     asked = msgspec.json.encode(({name: digests[file] for name, file in files.items()}, way), order="deterministic")
     digests.save()
     path = cache / f"generated-{hashlib.sha256(asked).hexdigest()[:16]}.jsonl"
-    keys = [content_key(turns).hex() for turns in dialogues]
-    known, _ = answers._read(path)
-    if not known.keys() >= set(keys):
-        with answers._opened(path) as file:
-            known, num_whole_bytes = answers._read(path)  # another process may have answered while this one waited
-            file.truncate(num_whole_bytes)
-            missing = {key: turns for key, turns in zip(keys, dialogues, strict=True) if key not in known}
-            names = sorted(missing, key=lambda key: (sum(len(turn.content) for turn in missing[key]), key))  # alike ones side by side
-            num_wanted = len(set(keys))
-            with Progress(label[:12], num_wanted, "questions", initial=num_wanted - len(names)) as progress:
-                for place, answered in ask([missing[name] for name in names]):
-                    known[names[place]] = Answer(*answered)
-                    file.write(answers._to_line((names[place], known[names[place]])) + b"\n")
-                    progress.add()
-    return [(known[key].text, known[key].finish) for key in keys]
+
+    def ask_by_length(missing: Sequence[int], keep: Keep) -> None:  # alike ones side by side
+        ordered = sorted(range(len(missing)), key=lambda place: sum(len(turn.content) for turn in dialogues[missing[place]]))
+        for number, answered in ask([dialogues[missing[place]] for place in ordered]):
+            keep(ordered[number], Answer(*answered))
+
+    given = remembered(path, [content_key(turns).hex() for turns in dialogues], ask_by_length, label)
+    return [(answer.text, answer.finish) for answer in given]
 
 
 def answer_over_http(config: Config, dialogues: Sequence[Sequence[Turn]], cache: Path, seed: int) -> tuple[list[Answered], dict[str, Any]]:
     """(answers, what they took) of a server, which is asked once for each question, whatever is killed: see `answers`."""
     chosen = config.chosen or baselines.baseline("gpt-3.5-turbo")  # the turns alone
     requests = [baselines.request(chosen, turns, seed=seed) for turns in dialogues]
-    given = answers.answer_all(config.endpoint, requests, cache, config.name)
+    given = answer_all(config.endpoint, requests, cache, config.name)
     used = list(given)
     if chosen.max_total_tokens:  # only now is it known how long the prompts are; those whose answers went beyond are asked anew
         beyond = {
@@ -148,7 +142,7 @@ def answer_over_http(config: Config, dialogues: Sequence[Sequence[Turn]], cache:
             for number, answer in enumerate(given)
             if answer.prompt_tokens and answer.prompt_tokens + (answer.completion_tokens or 0) > chosen.max_total_tokens
         }
-        again = answers.answer_all(config.endpoint, list(beyond.values()), cache, config.name)
+        again = answer_all(config.endpoint, list(beyond.values()), cache, config.name)
         used += again
         for number, answer in zip(beyond, again, strict=True):
             given[number] = answer

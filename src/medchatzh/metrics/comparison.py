@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from medchatzh.metrics import statistics
+from medchatzh.metrics.diversity import pooled
 from medchatzh.metrics.segment import characters
 from medchatzh.metrics.summary import JUDGE, Answers, CategoryDifference, CategoryMean, Mean, PairedDifference, SeededDifference
 from medchatzh.records import Prediction, Question
@@ -171,19 +171,18 @@ def _paired(main: System, other: System) -> tuple[list[str], Floats, Floats]:
 
 def describe(system: str, predictions: Sequence[Prediction]) -> Answers:
     """Counts, length and variety of a system's answers (at least one)."""
-    texts = [characters(prediction.answer) for prediction in predictions]
+    texts = ["".join(characters(prediction.answer)) for prediction in predictions]
     finishes = Counter(prediction.finish for prediction in predictions)
-    singles = Counter(token for text in texts for token in text)
-    pairs = Counter(pair for text in texts for pair in pairwise(text))
+    distinct_1, distinct_2 = pooled(texts)
     return Answers(
         system=system,
         n=len(texts),
         empty=sum(not text for text in texts),
         cut=finishes["length"],
         prompt_too_long=finishes["prompt_too_long"],
-        mean_chars=round(singles.total() / len(texts), 2),
-        distinct_1=round(len(singles) / max(1, singles.total()), 6),
-        distinct_2=round(len(pairs) / max(1, pairs.total()), 6),
+        mean_chars=round(sum(map(len, texts)) / len(texts), 2),
+        distinct_1=round(distinct_1, 6),
+        distinct_2=round(distinct_2, 6),
     )
 
 

@@ -1,4 +1,4 @@
-"""Answers of an endpoint by what was asked: one append-only file a model, which outlives the run. What was paid for is not asked again."""
+"""Answers by what was asked: one append-only file a model, which outlives the run. What was paid for is not asked again."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,9 @@ import msgspec
 from medchatzh.models.engine import TOO_LONG
 from medchatzh.models.wire import Answer, Endpoint, Request, encode
 from medchatzh.run import Progress
+
+Keep = Callable[[int, Answer], None]
+"""Takes an answer, with the number of what it answers."""
 
 _to_line = msgspec.json.Encoder().encode
 _from_line = msgspec.json.Decoder(tuple[str, Answer]).decode  # a line is a key and its answer
@@ -31,40 +34,45 @@ def answer_all(endpoint: Endpoint, requests: Sequence[Request], cache: Path, lab
     """The answers in the order of the requests: those that the folder `cache` knows, and the others asked for; equal requests once.
 
     Each answer is on disk before another request takes its place: whatever ends the process, at most `max_concurrency` answers are lost.
-    One process at a time asks a model, so the limits hold and nothing is asked twice; another waits. Where all is known no key is needed.
+    Where all is known no key is needed.
     """
-    keys = [key(endpoint, request) for request in requests]
-    path = cache / _file_name(endpoint)
-    known, _ = _read(path)
-    if not known.keys() >= set(keys):
-        with _opened(path) as file:
-            known, num_whole_bytes = _read(path)  # another process may have asked while this one waited
-            file.truncate(num_whole_bytes)
-            missing = {each: request for each, request in zip(keys, requests, strict=True) if each not in known}
-            known |= _ask(endpoint, missing, len(set(keys)), file, label)
-    answers = [known[each] for each in keys]
+
+    def ask(missing: Sequence[int], keep: Keep) -> None:
+        from medchatzh.models.endpoint import Client  # brings TLS, which reading the cache can do without
+
+        Client(endpoint).ask_all([requests[number] for number in missing], keep)
+
+    answers = remembered(cache / _file_name(endpoint), [key(endpoint, request) for request in requests], ask, label)
     if answers and all(answer.finish == TOO_LONG for answer in answers):
         raise ValueError(f"{endpoint.base_url}: {endpoint.model} has no room for any of {len(answers)} prompts: lower max_tokens")
     return answers
 
 
-def _ask(endpoint: Endpoint, missing: dict[str, Request], num_wanted: int, file: IO[bytes], label: str) -> dict[str, Answer]:
-    """The missing answers by key, each appended to the file as it comes."""
-    from medchatzh.models.endpoint import Client  # brings TLS, which reading the cache can do without
+def remembered(path: Path, keys: Sequence[str], ask: Callable[[Sequence[int], Keep], None], label: str) -> list[Answer]:
+    """The answers in the order of the keys: those that an append-only file knows, and the others from `ask`, each on disk as it comes.
 
-    names = list(missing)
-    found: dict[str, Answer] = {}
+    `ask` is given the places of missing keys, equal ones once, and hands over each answer with its number among those. One process at a
+    time asks, so that the limits of a server hold and nothing is asked twice; another waits.
+    """
+    known, _ = _read(path)
+    if not known.keys() >= set(keys):
+        with _opened(path) as file:
+            known, num_whole_bytes = _read(path)  # another process may have asked while this one waited
+            file.truncate(num_whole_bytes)
+            places = {each: number for number, each in enumerate(keys) if each not in known}
+            names = list(places)
 
-    def keep(number: int, answer: Answer) -> None:
-        # A server started again with more room may take the question: its refusal costs nothing, and is not kept.
-        if answer.finish != TOO_LONG:
-            file.write(_to_line((names[number], answer)) + b"\n")
-        found[names[number]] = answer
-        progress.add()
+            def keep(number: int, answer: Answer) -> None:
+                # A model with more room may take the question: that it is too long is told at no cost, and not kept.
+                if answer.finish != TOO_LONG:
+                    file.write(_to_line((names[number], answer)) + b"\n")
+                known[names[number]] = answer
+                progress.add()
 
-    with Progress(label, total=num_wanted, unit="answers", initial=num_wanted - len(missing)) as progress:
-        Client(endpoint).ask_all(list(missing.values()), keep)
-    return found
+            num_wanted = len(set(keys))
+            with Progress(label, total=num_wanted, unit="answers", initial=num_wanted - len(names)) as progress:
+                ask(list(places.values()), keep)
+    return [known[each] for each in keys]
 
 
 def _file_name(endpoint: Endpoint) -> str:

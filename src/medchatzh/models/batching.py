@@ -177,9 +177,9 @@ class Batcher:
                     numbers[self.submit(following[1])] = following[0]
                 if not numbers:
                     return
-                for generation in self.step():
-                    if generation.finish and generation in numbers:
-                        yield numbers.pop(generation), generation
+                self.step()
+                for generation in [each for each in numbers if each.finish]:  # others' steps may have ended it
+                    yield numbers.pop(generation), generation
         finally:
             for generation in numbers:
                 self.cancel(generation)

@@ -37,20 +37,28 @@ class Engine:
     def max_positions(self) -> int:
         return self.batcher.max_positions
 
-    def answer(self, questions: Sequence[str], decoding: Decoding, max_prompt_tokens: int, seed: int = 0) -> list[tuple[str, str]]:
-        """(answer, finish) for each question. Each depends on its question, the seed and the settings, not on its neighbours."""
-        answers = dict(self.answers(questions, decoding, max_prompt_tokens, seed))
-        return [answers[number] for number in range(len(questions))]
+    def answer(
+        self, dialogues: Sequence[Sequence[Turn]], decoding: Decoding, max_prompt_tokens: int, seed: int = 0
+    ) -> list[tuple[str, str]]:
+        """(answer, finish) to each dialogue's last turn. Each depends on its turns, the seed and the settings, not on its neighbours."""
+        answers = dict(self.answers(dialogues, decoding, max_prompt_tokens, seed))
+        return [answers[number] for number in range(len(dialogues))]
 
     def answers(
-        self, questions: Sequence[str], decoding: Decoding, max_prompt_tokens: int, seed: int = 0
+        self, dialogues: Sequence[Sequence[Turn]], decoding: Decoding, max_prompt_tokens: int, seed: int = 0
     ) -> Iterator[tuple[int, tuple[str, str]]]:
-        """(number, (answer, finish)) of each question as soon as it is answered; `finish` is TOO_LONG where the prompt does not fit."""
+        """(number, (answer, finish)) of each dialogue as soon as it is answered; `finish` as in `Prediction`.
+
+        It is TOO_LONG, with an empty answer, where all turns together do not fit: without its first ones it would be another question.
+        ValueError, before anything is decoded, where a dialogue does not end with a user's turn.
+        """
         limit = min(max_prompt_tokens, self._room(decoding))
+        for turns in dialogues:
+            prompt.check(turns, answered=False)
         requests: list[Request] = []
         numbers: list[int] = []
-        for number, question in enumerate(questions):
-            ids = prompt.encode([Turn("user", question)], self.tokenizer, self.template).input_ids
+        for number, turns in enumerate(dialogues):
+            ids = prompt.encode(turns, self.tokenizer, self.template).input_ids
             if len(ids) > limit:
                 yield number, ("", TOO_LONG)
             else:
