@@ -12,28 +12,15 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from medchatzh import models, records
-from medchatzh.metrics.exam import (
-    EXAMPLES,
-    FILE,
-    Accuracy,
-    Asked,
-    ExamSummary,
-    Item,
-    Paired,
-    macro,
-    mcnemar,
-    paired_interval,
-    wilson,
-)
+from medchatzh.metrics.exam import EXAMPLES, FILE, Answer, ExamSummary, Graded, Item, about, accuracies, differences
 from medchatzh.metrics.signature import signature, version
-from medchatzh.metrics.statistics import Interval, holm, verdict
 from medchatzh.recipe import Settings
-from medchatzh.records import Record, Reject
+from medchatzh.records import Reject
 from medchatzh.run import SCRATCH, Context, Digests, Progress, Result, versions
 
 if TYPE_CHECKING:
@@ -107,8 +94,8 @@ class Config(Settings, frozen=True, kw_only=True):
             raise ValueError("shots and max_questions must not be negative, max_tokens must be at least 1")
         if examples := [split for split in self.splits if split in EXAMPLES]:
             raise ValueError(f"splits: {examples[0]!r} holds the examples and cannot be asked")
-        if name := next((name for name in self.checkpoints if not name or set(name) & set(" @=/#,")), None):
-            raise ValueError(f"checkpoints.{name}: a name has no spaces and none of @, =, #, / and comma")
+        if bad := [name for name in self.checkpoints if not name or set(name) & set(" @=/#,")]:
+            raise ValueError(f"checkpoints.{bad[0]}: a name has no spaces and none of @, =, #, / and comma")
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -121,28 +108,6 @@ class Setting(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.by}, {self.num_shots} shots"
-
-
-class Answer(Record, frozen=True, kw_only=True):
-    """A system's choice. `category` is the subject."""
-
-    system: str
-    setting: str
-    split: str
-    chosen: str
-    right: bool | None
-    """None where the exam keeps the answer to itself."""
-    num_shots: int = 0
-    """Examples that the question really had."""
-    scores: dict[str, float] = {}
-    """Option → its log-likelihood (natural; of a text, by character). A floor has none."""
-
-
-class Prompt(NamedTuple):
-    """What a model reads before the options, and how many examples it shows."""
-
-    context: str
-    num_shots: int
 
 
 def prompt(item: Item, examples: Sequence[Item], by: By) -> str:
@@ -216,11 +181,11 @@ def sit(
             texts = continuations(item, setting.by)
             lengths = [len(text) if setting.by == "text" else 1 for text in texts]
             scores = {letter: value / length for letter, value, length in zip(item.options, values, lengths, strict=True)}
-            yield _answer(system, str(setting), item, choose(item, scores), num_shots=num_shots, scores=scores)
+            yield Answer.to(item, system, str(setting), choose(item, scores), num_shots=num_shots, scores=scores)
 
 
 class Journal(msgspec.Struct):
-    """What a file of batches holds: item → (examples shown, log-likelihoods). A line is a batch; the last one, when all are there, `null`."""
+    """What a file of batches holds: item → (examples shown, log-likelihoods). A line is a batch, the last one `null`: all are there."""
 
     found: dict[int, tuple[int, list[float]]] = {}
     batches: set[int] = set()
@@ -269,9 +234,8 @@ def _read(
     fitting: dict[int, tuple[Request, int]] = {}
     with Progress("tokenize", len(items), "questions") as progress:
         for number, item in enumerate(items):
-            made = fitted(item, examples.get((item.source, item.category), ()), setting.by, reader, limit)
-            if made:
-                fitting[number] = made
+            if fits := fitted(item, examples.get((item.source, item.category), ()), setting.by, reader, limit):
+                fitting[number] = fits
             progress.add()
     numbers = list(fitting)
     requests = [made for made, _ in fitting.values()]
@@ -281,22 +245,17 @@ def _read(
         journal = _read_journal(path)  # another process may have read while this one waited
         file.truncate(journal.num_bytes)
         left = [place for place in range(len(batches)) if place not in journal.batches]
-        with Progress(label, len(numbers), "questions", initial=len(journal.found)) as progress:
+        with Progress(label[:12], len(numbers), "questions", initial=len(journal.found)) as progress:
             read = reader.read(requests, [batches[place] for place in left])
             for place, (batch, values) in zip(left, read, strict=True):
-                made = {numbers[one]: (fitting[numbers[one]][1], value) for one, value in zip(batch.numbers, values, strict=True)}
+                named = [numbers[one] for one in batch.numbers]
+                made = {number: (fitting[number][1], value) for number, value in zip(named, values, strict=True)}
                 file.write(msgspec.json.encode((place, made)) + b"\n")
                 journal.found |= made
                 progress.add(len(made))
         if not journal.is_whole:
             file.write(b"null\n")
     return journal
-
-
-def _answer(system: str, setting: str, item: Item, chosen: str, **more: Any) -> Answer:
-    place = {name: getattr(item, name) for name in Record.__struct_fields__}
-    right = chosen == item.answer if item.answer else None
-    return Answer(**place, system=system, setting=setting, split=item.split, chosen=chosen, right=right, **more)
 
 
 def _same_letter(items: Sequence[Item], seed: int) -> Iterator[str]:
@@ -323,9 +282,6 @@ FLOORS: dict[str, Callable[[Sequence[Item], int], Iterator[str]]] = {
 }
 """Choices that read no question."""
 
-Graded = dict[tuple[str, str], dict[str, Answer]]
-"""(system, setting; '' of a floor) → question id → answer, where the right one is known."""
-
 
 def summarize(
     config: Config,
@@ -336,38 +292,25 @@ def summarize(
     systems: Sequence[str],
 ) -> ExamSummary:
     """The tables. The first of the `systems` is the main one."""
-    graded: Graded = defaultdict(dict)
+    settings = tuple(map(str, config.settings))
+    rows = [*((system, setting) for setting in settings for system in systems), *((floor, "") for floor in FLOORS)]
+    graded: Graded = {row: {} for row in rows}
     for answer in answers:
         if answer.right is not None:
             graded[answer.system, answer.setting][answer.id] = answer
     exams = {item.source: [one for one in items if one.source == item.source] for item in items}
-    settings = tuple(str(setting) for setting in config.settings)
     given = Counter(item.source for item in examples)
-    differences = _differences(exams, graded, settings, systems)
     return ExamSummary(
         main=systems[0],
         systems=(*systems, *FLOORS),
         floors=tuple(FLOORS),
         settings=settings,
         signatures={exam: _signatures(config, own, graded) for exam, own in exams.items()},
-        exams=tuple(_about(exam, own, given[exam]) for exam, own in exams.items()),
-        accuracies=tuple(_accuracies(exams, graded, settings, systems)),
-        differences=tuple(_decided(differences)),
+        exams=tuple(about(exam, own, given[exam]) for exam, own in exams.items()),
+        accuracies=tuple(row for exam, own in exams.items() for row in accuracies(exam, own, graded, CONFIDENCE)),
+        differences=tuple(differences(exams, graded, systems[0], CONFIDENCE)),
         unanswered=dict(Counter(reject.detail for reject in rejects)),
         confidence=CONFIDENCE,
-    )
-
-
-def _about(exam: str, items: Sequence[Item], num_examples: int) -> Asked:
-    chances = [1 / len(item.options) for item in items if item.answer]
-    return Asked(
-        exam=exam,
-        subjects=tuple(dict.fromkeys(item.category for item in items)),
-        splits=tuple(dict.fromkeys(item.split for item in items)),
-        num_questions=len(items),
-        num_scorable=len(chances),
-        num_examples=num_examples,
-        chance=sum(chances) / len(chances) if chances else 0.0,
     )
 
 
@@ -383,53 +326,6 @@ def _signatures(config: Config, items: Sequence[Item], graded: Graded) -> dict[s
         parts = {"by": setting.by, "shots": shots, "prompt": styles, "split": splits, "v": version("")}
         found[str(setting)] = signature("accuracy", **parts)
     return found
-
-
-def _accuracies(exams: Mapping[str, Sequence[Item]], graded: Graded, settings: Sequence[str], systems: Sequence[str]) -> Iterator[Accuracy]:
-    for exam, items in exams.items():
-        subjects = {item.category: [one.id for one in items if one.category == item.category] for item in items}
-        rows = [*((system, setting) for setting in settings for system in systems), *((floor, "") for floor in FLOORS)]
-        found: dict[tuple[str, str, str], tuple[int, Interval]] = {}
-        for row in rows:
-            for subject, ids in subjects.items():
-                own = [answer.right for each in ids if (answer := graded[row].get(each))]
-                if own:
-                    found[subject, *row] = sum(map(bool, own)), wilson(sum(map(bool, own)), len(own), CONFIDENCE)
-            parts = [found[subject, *row] for subject in subjects if (subject, *row) in found]
-            if parts:
-                num_right, n = sum(count for count, _ in parts), sum(share.n for _, share in parts)
-                found["micro", *row] = num_right, wilson(num_right, n, CONFIDENCE)
-                found["macro", *row] = num_right, macro([share for _, share in parts])
-        for subject in ("micro", "macro", *subjects):
-            for system, setting in rows:
-                if (subject, system, setting) in found:
-                    num_right, share = found[subject, system, setting]
-                    fields = share._asdict() | {"num_right": num_right, "n": share.n}
-                    yield Accuracy(system=system, setting=setting, exam=exam, subject=subject, **fields)
-
-
-def _differences(exams: Mapping[str, Sequence[Item]], graded: Graded, settings: Sequence[str], systems: Sequence[str]) -> Iterator[Paired]:
-    main, *others = systems
-    for exam, items in exams.items():
-        for setting in settings:
-            first = graded[main, setting]
-            for other, second in ((other, graded[other, setting if other in others else ""]) for other in (*others, *FLOORS)):
-                pairs = [(first[item.id].right, second[item.id].right) for item in items if item.id in first and item.id in second]
-                if not pairs:
-                    continue
-                only_main, only_other = pairs.count((True, False)), pairs.count((False, True))
-                interval = paired_interval(only_main, only_other, len(pairs), CONFIDENCE)
-                p_value = mcnemar(only_main, only_other)
-                counts = {"only_main": only_main, "only_other": only_other, "p_value": p_value, "p_holm": 1.0}
-                fields = interval._asdict() | counts
-                yield Paired(main=main, other=other, setting=setting, exam=exam, verdict="not distinguishable", **fields)
-
-
-def _decided(found: Iterable[Paired]) -> Iterator[Paired]:
-    rows = list(found)
-    for row, p_holm in zip(rows, holm([row.p_value for row in rows]), strict=True):
-        said = verdict(Interval(row.mean, row.low, row.high, row.n), p_holm, CONFIDENCE)
-        yield msgspec.structs.replace(row, p_holm=p_holm, verdict=said)
 
 
 def _sheet(path: Path, config: Config) -> tuple[list[Item], list[Item], list[Item]]:
@@ -498,7 +394,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
             (answers if isinstance(made, Answer) else rejects).append(made)  # type: ignore[arg-type]
     num_answers = len(answers)
     for floor, chosen in FLOORS.items():
-        answers += [_answer(floor, "", item, letter) for item, letter in zip(items, chosen(items, context.seed), strict=True)]
+        answers += [Answer.to(item, floor, "", letter) for item, letter in zip(items, chosen(items, context.seed), strict=True)]
     records.write(out / "answers.jsonl", answers)
     records.write(out / "rejects.jsonl", rejects)
     summary = summarize(config, items, examples, answers, rejects, list(folders))

@@ -175,9 +175,9 @@ def told_by_name(name: str) -> tuple[str, str]:
     path = PurePosixPath(name.replace("!", "/"))
     stem = path.name.partition(".")[0]
     for split in _SPLITS:
-        if rest := re.fullmatch(rf"(?:{split}[_-])?(.*?)(?:[_-]?{split})?", stem, re.IGNORECASE):
-            if rest[1] != stem:
-                return _SPLITS[split], rest[1]
+        told = re.fullmatch(rf"(?:{split}[_-](.+)|(.+)[_-]{split}|{split})", stem, re.IGNORECASE)
+        if told:
+            return _SPLITS[split], told[1] or told[2] or ""
     return _SPLITS.get(path.parent.name.lower(), "test"), stem
 
 

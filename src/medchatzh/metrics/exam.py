@@ -7,14 +7,16 @@ answered by McNemar's exact test: under the null hypothesis a question that one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from math import comb, sqrt
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import msgspec
 
-from medchatzh.metrics.statistics import Interval, Verdict
+from medchatzh.metrics.statistics import Interval, Verdict, holm, verdict
 from medchatzh.records import Record
 
 FILE = "exam.json"
@@ -38,6 +40,28 @@ class Item(Record, frozen=True, kw_only=True):
     @property
     def number(self) -> str:
         return self.id.rpartition("/")[2]
+
+
+class Answer(Record, frozen=True, kw_only=True):
+    """A system's choice. `category` is the subject."""
+
+    system: str
+    setting: str
+    split: str
+    chosen: str
+    right: bool | None
+    """None where the exam keeps the answer to itself."""
+    num_shots: int = 0
+    """Examples that the question really had."""
+    scores: dict[str, float] = msgspec.field(default_factory=dict)
+    """Option → its log-likelihood (natural; of a text, by character). A floor has none."""
+
+    @classmethod
+    def to(cls, item: Item, system: str, setting: str, chosen: str, **more: Any) -> Answer:
+        """The choice of a question's option."""
+        place = {name: getattr(item, name) for name in Record.__struct_fields__}
+        right = chosen == item.answer if item.answer else None
+        return cls(**place, system=system, setting=setting, split=item.split, chosen=chosen, right=right, **more)
 
 
 class Accuracy(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,7 +125,7 @@ class ExamSummary(msgspec.Struct, frozen=True, kw_only=True):
     """Exam → setting → how its numbers were made."""
     exams: tuple[Asked, ...]
     accuracies: tuple[Accuracy, ...]
-    """By exam, setting, subject (`micro` and `macro` first) and system."""
+    """By exam, subject (`micro` and `macro` first), system and setting ('' of a floor)."""
     differences: tuple[Paired, ...]
     unanswered: dict[str, int]
     """`system, setting` → questions that had no place in the model's context."""
@@ -147,8 +171,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def paired_interval(only_first: int, only_second: int, n: int, confidence: float = 0.95) -> Interval:
     """The difference of two shares of the same n questions, from the counts of those on which they differ.
 
-    Wald's with one pair more for each side (Agresti and Min 2005), which covers about what it says for few questions too; its middle is
-    drawn towards 0, the mean is not.
+    Wald's with half a question more in each of the four cells (Agresti and Min 2005), which covers about what it says for few questions
+    too; that draws the interval towards 0, the mean is as it was counted.
     """
     if not n:
         raise ValueError("a difference needs at least one question that both answered")
@@ -156,3 +180,75 @@ def paired_interval(only_first: int, only_second: int, n: int, confidence: float
     middle = (first - second) / total
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * sqrt(first + second - (first - second) ** 2 / total) / total
     return Interval((only_first - only_second) / n, max(-1.0, middle - reach), min(1.0, middle + reach), n)
+
+
+Graded = dict[tuple[str, str], dict[str, Answer]]
+"""(system, setting; '' of a floor) → question id → answer, where the right one is known."""
+
+
+def about(exam: str, items: Sequence[Item], num_examples: int) -> Asked:
+    """What an exam's questions are."""
+    chances = [1 / len(item.options) for item in items if item.answer]
+    return Asked(
+        exam=exam,
+        subjects=tuple(dict.fromkeys(item.category for item in items)),
+        splits=tuple(dict.fromkeys(item.split for item in items)),
+        num_questions=len(items),
+        num_scorable=len(chances),
+        num_examples=num_examples,
+        chance=sum(chances) / len(chances) if chances else 0.0,
+    )
+
+
+def accuracies(exam: str, items: Sequence[Item], graded: Graded, confidence: float = 0.95) -> list[Accuracy]:
+    """Of all subjects together (`micro`, `macro`), then of each; the rows in the order of `graded`."""
+    subject_of = {item.id: item.category for item in items}
+    found: dict[str, list[Accuracy]] = {subject: [] for subject in ("micro", "macro", *subject_of.values())}
+    for (system, setting), answers in graded.items():
+        counts = {subject: Counter[bool]() for subject in subject_of.values()}
+        for number, answer in answers.items():
+            if number in subject_of:
+                counts[subject_of[number]][bool(answer.right)] += 1
+        parts = {subject: wilson(count[True], count.total(), confidence) for subject, count in counts.items() if count}
+        if not parts:
+            continue
+        num_right = {subject: counts[subject][True] for subject in parts}
+        num_right["micro"] = num_right["macro"] = sum(num_right.values())
+        whole = macro([*parts.values()])
+        for subject, share in {"micro": wilson(num_right["micro"], whole.n, confidence), "macro": whole, **parts}.items():
+            row = Accuracy(system=system, setting=setting, exam=exam, subject=subject, num_right=num_right[subject], **share._asdict())
+            found[subject].append(row)
+    return [row for rows in found.values() for row in rows]
+
+
+def differences(exams: Mapping[str, Sequence[Item]], graded: Graded, main: str, confidence: float = 0.95) -> list[Paired]:
+    """The main system against every other one in the same setting, and against the floors; by exam, over all its subjects."""
+    rows = []
+    for exam, items in exams.items():
+        for (system, setting), first in graded.items():
+            if system != main:
+                continue
+            for (other, same), second in graded.items():
+                pairs = [(first[item.id].right, second[item.id].right) for item in items if item.id in first and item.id in second]
+                if other == main or same not in (setting, "") or not pairs:
+                    continue
+                only_main, only_other = pairs.count((True, False)), pairs.count((False, True))
+                interval = paired_interval(only_main, only_other, len(pairs), confidence)
+                row = Paired(
+                    main=main,
+                    other=other,
+                    setting=setting,
+                    exam=exam,
+                    only_main=only_main,
+                    only_other=only_other,
+                    p_value=mcnemar(only_main, only_other),
+                    p_holm=1.0,
+                    verdict="not distinguishable",
+                    **interval._asdict(),
+                )
+                rows.append(row)
+    corrected = holm([row.p_value for row in rows])
+    return [
+        msgspec.structs.replace(row, p_holm=p_holm, verdict=verdict(Interval(row.mean, row.low, row.high, row.n), p_holm, confidence))
+        for row, p_holm in zip(rows, corrected, strict=True)
+    ]

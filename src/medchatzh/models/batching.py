@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 MAX_SLOTS = 256
-_ROOM_STEP = 256
+_ROOM_STEP = 128
 """Positions a slot are reserved in multiples of this."""
 
 

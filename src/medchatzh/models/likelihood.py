@@ -1,8 +1,8 @@
 """Log-likelihoods of continuations under a causal model, many side by side: how exams are scored.
 
 A continuation is what tokenizing context and continuation together gives behind the tokens that the context alone and all rivals share.
-Tokenized apart, `A` after `答案：` may not be the token that the model has learnt to see there, and where one rival's first character merges
-with the end of the context and another's does not, the two would be measured from different places.
+Tokenized apart, `A` after `答案：` may not be the token that the model has learnt to see there; and where one rival's first character
+merges with the end of the context and another's does not, the two would be measured from different places.
 
 Rows are padded on the right, where causal attention does not look, so that no mask is needed and nothing changes but the last bits (below
 1e-5, tested). What all contexts of a group begin with (the examples of a few-shot prompt) is computed once.
@@ -116,6 +116,7 @@ class Reader:
         import torch
 
         models.set_threads(threads)
+        self.checkpoint = checkpoint
         self.tokenizer, _ = models.load_tokenizer(checkpoint)
         model = models.load_causal(checkpoint)
         models.check_vocabulary(model, self.tokenizer, checkpoint)
@@ -151,9 +152,8 @@ class Reader:
             own = {row: start + place for place, row in enumerate(_rows(one))}
             start += len(own)
             for place, continuation in enumerate(one.continuations):
-                row = own[one.context + continuation[:-1]]
-                first = len(one.context) - 1 - num_shared
-                wanted += [(row, first + offset, token) for offset, token in enumerate(continuation)]
+                at, first = own[one.context + continuation[:-1]], len(one.context) - 1 - num_shared
+                wanted += [(at, first + offset, token) for offset, token in enumerate(continuation)]
                 owners += [(number, place)] * len(continuation)
         where, columns, tokens = np.array(wanted).T
         kept, columns = np.unique(columns, return_inverse=True)

@@ -52,7 +52,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
     """The next ids of rows [R] from float32 logits [R, V], which are overwritten.
 
     Greedy ids are those of transformers' `generate` for the same logits, to the bit. Sampled ones have its distribution, with draws of our
-    own: its generator is shared by the batch, so that there a row's tokens depend on its neighbours.
+    own: its generator is shared by the batch, so that there a row's tokens depend on its neighbours. Of several equal logits at the k-th
+    place, which bf16 has at times, it keeps all; here `top_k` stay.
     """
     import torch
 
