@@ -186,6 +186,13 @@ def test_personal_data_are_placed_but_never_shown(run):
         assert MOBILE not in show.text(stories) + show.as_json(stories)
 
 
+def test_a_name_of_the_question_is_shown_nowhere_in_the_answer(run):
+    story = told(run, "王建国您好,先吃清淡的,王建国三天不好就到医院检查，以及", question="我叫王建国，胃疼两天了", verbose=True)
+    assert step(story, "curate").reason == "personal_data"
+    assert any("某某您好" in edit.change for edit in step(story, "curate").edits)
+    assert "王建国" not in show.text([story]) + show.as_json([story])
+
+
 def test_a_low_reward_is_told_with_the_threshold(run):
     story = told(run, "clinic:8")
     assert step(story, "curate").outcome == "kept"

@@ -1,7 +1,10 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medchatzh.curate import Config, curate_records
 from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS, find, gate, mask, mask_dialogue, opened, search
 from medchatzh.curate.rules import Case, PoolRules
 from medchatzh.curate.rules.privacy import personal_data
@@ -57,6 +60,17 @@ from medchatzh.records import Dialogue, Turn
         ("昨天找王秀英医生看的", "name", "昨天找某某医生看的"),
         ("主任医师：司马光", "name", "主任医师：某某"),
         ("联系人：查良镛。", "name", "联系人：某某。"),
+        ("样品6222021234567890128入库", "bank_card", "样品<银行卡>入库"),
+        ("社保卡号 1234567890", "id_card", "社保卡号 <身份证>"),
+        ("发zhangsan#163.com，#换@", "email", "发<邮箱>，#换@"),
+        ("V❤：abc12345", "wechat", "V❤：<微信>"),
+        ("v：abc12345", "wechat", "v：<微信>"),
+        ("绿泡泡abc12345", "wechat", "绿泡泡<微信>"),
+        ("微信搜abc1234", "wechat", "微信搜<微信>"),
+        ("加我扣123456789", "qq", "加我扣<QQ>"),
+        ("看www.haodf.com/doctor/123吧", "url", "看<网址>吧"),
+        ("详见 https://www.who.int/zh ，", "link", "详见 <链接> ，"),
+        ("网址www.abc。com。", "link", "网址<链接>。"),
         ("在北京协和医院住过", "hospital", "在某医院住过"),
         ("去郑州大学第一附属医院查", "hospital", "去某医院查"),
         ("威宁县中医院开的药", "hospital", "某医院开的药"),
@@ -89,7 +103,9 @@ def test_kinds_written_straight_after_hanzi(text: str, kind: str, masked: str) -
         "应高度重视，请当地五官科医生查明，再由主治医师许可",
         "姓名和年龄都写了，签名、电话没写",
         "去当地人民医院，或者北京的医院，正规三甲医院，深圳男科医院哪家好",
-        "详见 https://www.who.int/zh ，指南在 https://github.com/a/b",
+        "样品6222021234567890123入库，样品6222021234567890129入库",
+        "折扣：50000，心电图V：1-6导联，V：12345678，C#163，社保卡号要填",
+        "网址写在www后面，以www.开头",
     ],
 )
 def test_medical_numbers_are_nobody(text: str) -> None:
@@ -124,6 +140,16 @@ _PIECES = [
     "６２１７ ",
     "京A",
     "wx",
+    "v：",
+    "V❤",
+    "绿泡泡",
+    "搜",
+    "扣",
+    "#163.com",
+    "www.",
+    "abc。com",
+    "http://",
+    "社保卡号",
     "weibo.com/",
     "预约：",
     "我叫",
@@ -186,6 +212,73 @@ def test_a_dialogue_without_personal_data_stays_the_same_object() -> None:
     clean = Dialogue(id="x:1", turns=(Turn("user", "头痛"), Turn("assistant", "在北京协和医院查过吗？")))
     assert mask_dialogue(clean) is clean
     assert mask_dialogue(clean, ("hospital",)).turns[1].content == "在某医院查过吗？"
+
+
+def talk(*contents: str, pool: str = "medical") -> Dialogue:
+    return Dialogue(id="x:1", pool=pool, turns=tuple(Turn(("user", "assistant")[place % 2], text) for place, text in enumerate(contents)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (("我叫王建国，胃疼", "王建国你好，少吃辣。"), ("我叫某某，胃疼", "某某你好，少吃辣。")),
+        (("加谁？", "加123456789细说", "QQ：123456789"), ("加谁？", "加<QQ>细说", "QQ：<QQ>")),
+        (("QQ：123-456-789", "加１２３４５６７８９"), ("QQ：<QQ>", "加<QQ>")),
+        (("微信：Abc1234", "搜abc1234或xabc1234"), ("微信：<微信>", "搜<微信>或xabc1234")),
+        (("QQ：12345", "编号123456，血小板12345"), ("QQ：<QQ>", "编号123456，血小板<QQ>")),
+        (("我叫王建，我叫王建国，疼", "王建国和王建都吃"), ("我叫某某，我叫某某，疼", "某某和某某都吃")),
+    ],
+)
+def test_a_value_is_masked_wherever_it_stands_in_its_record(before: tuple[str, ...], after: tuple[str, ...]) -> None:
+    masked = mask_dialogue(talk(*before))
+    assert tuple(turn.content for turn in masked.turns) == after
+    assert mask_dialogue(masked) is masked
+
+
+@given(st.lists(_TEXTS, min_size=1, max_size=3))
+def test_a_masked_dialogue_stays_as_it_is(texts: list[str]) -> None:
+    masked = mask_dialogue(talk(*texts), KINDS)
+    assert mask_dialogue(masked, KINDS) is masked
+
+
+def test_neither_rejects_nor_kept_records_show_a_value_found_elsewhere() -> None:
+    record = talk("我叫王建国，胃疼两天了，怎么办？", "王建国你好，先吃清淡的，三天不好就到医院检查。")
+    (dropped,) = curate_records([record], [], Config())
+    assert dropped.reason == "personal_data" and dropped.span == (0, 2, 4) and "王建国" not in str(dropped)
+    assert dropped.record.turns[0].content[2:4] == "某某"
+    (kept,) = curate_records([record], [], Config(personal_data="mask"))
+    assert kept.edits == ("personal_data",) and "王建国" not in str(kept)
+
+
+def test_web_addresses_count_in_medical_records_only() -> None:
+    contents = ("高血压怎么吃？", "少吃盐，多吃菜，详见 https://www.who.int/zh ，每天量血压，定期到医院复查。")
+    outcomes = [next(curate_records([talk(*contents, pool=pool)], [], Config())) for pool in ("medical", "general")]
+    assert getattr(outcomes[0], "reason", "") == "personal_data" and outcomes[0].detail == "link"
+    assert getattr(outcomes[1], "reason", "") != "personal_data"
+    (loop,) = curate_records([talk(contents[0], "详见 https://www.who.int/zh ，" + "多喝水多休息，" * 30, pool="general")], [], Config())
+    assert loop.reason == "loop" and loop.span and "www.who.int" in loop.record.turns[1].content
+
+
+def _seconds(text: str) -> float:
+    start = time.process_time()
+    masked = mask(text)
+    took = time.process_time() - start
+    assert find(masked) == [] and masked != text
+    return took
+
+
+@pytest.mark.parametrize(
+    "form", ["微信：abc{}，", "1381{}，", "u{}@qq.com，", "010-8{}，", "QQ：1{}，", "我叫王建国{}，", "1-1-1-1-1-1-1-1-1-1-1-1-1-1-1-{}，"]
+)
+def test_the_time_for_many_values_grows_no_faster_than_the_text(form: str) -> None:
+    text = "".join(form.format(1_000_000 + number) for number in range(12_000))
+    assert _seconds(text) <= 8 * max(_seconds(text[: len(text) // 4]), 0.05)
+
+
+def test_the_time_for_numbers_that_each_lay_the_next_bare_grows_no_faster_than_the_text() -> None:
+    text = "电话" + "、".join(str(7_220_000 + number) for number in range(2_000))
+    assert "722" not in mask(text)
+    assert _seconds(text + "，") <= 8 * max(_seconds(text[: len(text) // 4]), 0.05)
 
 
 def test_the_rule_names_kinds_and_where_the_first_finding_stands() -> None:

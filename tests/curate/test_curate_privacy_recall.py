@@ -86,6 +86,13 @@ PLACES = {
         预约地址：|。
         详情见|谢谢
     """,
+    "link": """
+        详见|，
+        我看了|上说的
+        网址：|。
+        链接 | 里有
+        资料来自|，供参考
+    """,
     "plate": """
         救护车牌号|，到东门接
         车牌：|。
@@ -247,6 +254,13 @@ def url(draw: random.Random) -> str:
     return draw.choice(pages)
 
 
+def link(draw: random.Random) -> str:
+    name = draw.choice(["abc", "health", "ganmao-120", "39"]) + _digits(draw, 2)
+    tail = draw.choice(["", "/", f"/q/{_digits(draw, 6)}.html", "/?id=5&t=a"])
+    host = draw.choice([f"www.{name}.com", f"www.{name}.org.cn", f"www.{name}。com", f"WWW.{name}.net"])
+    return draw.choice([f"http://{name}.cn", f"https://m.{name}.com", host]) + tail
+
+
 def plate(draw: random.Random) -> str:
     place = draw.choice("京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼")
     letter, five, four = draw.choice("ABCDEFGHJK"), _digits(draw, 5), _digits(draw, 4)
@@ -265,7 +279,7 @@ def hospital(draw: random.Random) -> str:
 
 MAKERS: dict[str, Callable[[random.Random], str]] = {
     maker.__name__: maker
-    for maker in (email, url, id_card, bank_card, passport, mobile, hotline, landline, qq, wechat, plate, name, hospital)
+    for maker in (email, url, link, id_card, bank_card, passport, mobile, hotline, landline, qq, wechat, plate, name, hospital)
 }
 
 

@@ -353,6 +353,23 @@ def test_rejects_mask_telephones_and_addresses(read) -> None:
     assert found.record == {"question": "我的电话***，邮箱 ***，血压140/90，编号12345"}
 
 
+def test_rejects_mask_labelled_names_and_accounts_wherever_they_stand(read) -> None:
+    row = {
+        "姓名": "李小明",
+        "text": "我叫王建国，身份证号码：11010519491231002X，住址…",
+        "note": ["微信号：abc12345", "王建国和李小明，abc12345"],
+    }
+    (found,) = read(lines(row))
+    assert isinstance(found, Reject)
+    assert found.record == {"姓名": "***", "text": "我叫***，身份证号码：***，住址…", "note": ["微信号：***", "***和***，***"]}
+
+
+def test_a_reject_of_a_broken_line_masks_the_patient_and_keeps_the_names_of_columns(read) -> None:
+    _, found = read(lines({"question": "头痛", "answer": "休息"}) + '{"患者姓名": "李小明", "姓名": 姓名 性别 年龄，病史：李小明头痛')
+    assert isinstance(found, Reject) and found.reason == "broken_row"
+    assert found.record == '{"患者姓名": "***", "姓名": 姓名 性别 年龄，病史：***头痛'
+
+
 def test_every_format_has_a_name_of_its_own_and_auto_is_none() -> None:
     assert set(RATED) < set(FORMATS)
     assert "auto" not in FORMATS

@@ -714,10 +714,25 @@ def test_predictions_of_a_repeated_id_count_once(finished_run):
 
 @pytest.mark.parametrize(
     "text",
-    ["电话13800138000", "138 0013 8000", "138-0013-8000", "１３８００１３８０００", "身份证11010119900307123X", "信箱a.b@x.com", "ａ@x"],
+    [
+        "电话13800138000",
+        "138 0013 8000",
+        "138-0013-8000",
+        "１３８００１３８０００",
+        "身份证11010119900307123X",
+        "信箱a.b@x.com",
+        "ａ@x",
+        "微信abc1234",
+    ],
 )
 def test_quoted_texts_lose_personal_data(text):
     assert not re.search(r"[0-9０-９]{4}|a\.b@", quote(text, 99))
+
+
+def test_a_name_is_hidden_wherever_it_stands_in_a_quote():
+    assert quote("我叫王建国，胃疼。王建国你好", 99) == "我叫▇▇▇，胃疼。▇▇▇你好"
+    assert hide("QQ：12345，微信abc12，12345 67890123，abc12@qq.com") == "QQ：▇▇▇▇▇，微信▇▇▇▇▇，▇▇▇▇▇▇▇▇▇▇▇▇▇▇，▇▇▇▇▇▇▇▇▇▇▇▇"
+    assert hide("姓名：李小明 性别：女，我叫某某") == "姓名：▇▇▇ 性别：女，我叫某某"
 
 
 @pytest.mark.parametrize("text", ["血压120/80", "服用0.25g，每日3次", "2010年9月", "血小板200000"])

@@ -16,7 +16,7 @@ from medchatzh.run import Context, Result
 
 __all__ = ["VERSION", "Config", "curate_records", "run"]
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("numba", "numpy")
 SEEDED = False
 

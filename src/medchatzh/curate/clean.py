@@ -22,7 +22,7 @@ from medchatzh.curate.config import Config, Duplicates
 from medchatzh.curate.duplicates import NUM_KEYS, REASONS, Keys, keys
 from medchatzh.curate.features import Features, Mask, Signs, class_table, features
 from medchatzh.curate.mend import mend
-from medchatzh.curate.privacy import DEFAULT_KINDS, mask_dialogue
+from medchatzh.curate.privacy import DEFAULT_KINDS, MASKS, in_pool, mask_dialogue
 from medchatzh.curate.privacy.gate import opened
 from medchatzh.curate.repair import CLASSES, SIGNS
 from medchatzh.curate.rules import Case, PoolRules, Rule, Seen, chosen
@@ -80,7 +80,7 @@ class Cleaner:
     def case(self, record: Dialogue) -> Case:
         """What the rules see of a record."""
         settings = self.settings(record.pool, record.source)
-        return Case.of(record, settings, personal_kinds=self._config.personal_kinds, boilerplate=self._boilerplate)
+        return Case.of(record, settings, personal_kinds=self._config.kinds(record.pool), boilerplate=self._boilerplate)
 
     def _features(self, batch: Batch) -> Features:
         return features(batch, self._signs, self._classes, self._config.personal_kinds, self._config.repairs)
@@ -215,7 +215,9 @@ def rejects(refused: Sequence[tuple[Dialogue, str, str | Seen]], personal_kinds:
     texts = [turn.content for record, *_ in refused for turn in record.turns]
     owner = [number for number, (record, *_) in enumerate(refused) for _ in record.turns]
     personal = set(np.array(owner, np.int64)[opened(texts, kinds)].tolist())
-    masked = [mask_dialogue(record, kinds) if number in personal else record for number, (record, *_) in enumerate(refused)]
+    masked = [
+        mask_dialogue(record, in_pool(kinds, record.pool)) if number in personal else record for number, (record, *_) in enumerate(refused)
+    ]
     return [
         _reject(shown, reason, seen, is_masked=shown is not record) for (record, reason, seen), shown in zip(refused, masked, strict=True)
     ]
@@ -226,7 +228,16 @@ def _reject(record: Dialogue, reason: str, seen: str | Seen, *, is_masked: bool)
     if is_masked and reason not in ("personal_data", "in_benchmark", *REASONS):
         detail = WITHHELD  # a cut quotation may hold half a number, which no pattern knows
     span = (seen.turn, seen.start, seen.end) if isinstance(seen, Seen) and not is_masked else None
+    if isinstance(seen, Seen) and reason == "personal_data":
+        span = _first_mask(record, seen)
     return Reject.of(record, "curate", reason, detail, span=span, record=record)
+
+
+def _first_mask(record: Dialogue, seen: Seen) -> tuple[int, int, int] | None:
+    """Where the first value that `personal_data` saw stands in the masked record."""
+    mask = MASKS[seen.detail.partition(",")[0]]
+    start = record.turns[seen.turn].content.find(mask)
+    return None if start < 0 else (seen.turn, start, start + len(mask))
 
 
 def _encode(record: Dialogue) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS
+from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS, in_pool
 from medchatzh.curate.repair import REPAIRS
 from medchatzh.curate.rules import GeneralRules, PoolRules, all_rules, check_names, chosen
 from medchatzh.curate.rules.tokens import tokenizer_file
@@ -77,7 +77,8 @@ class Config(Settings, frozen=True, kw_only=True):
     personal_data: Literal["drop", "mask"] = "drop"
     """The paper drops records with personal data. `mask` keeps them, each value replaced by its kind (`<手机>`)."""
     personal_kinds: tuple[str, ...] = DEFAULT_KINDS
-    """What counts as personal data."""
+    """What counts as personal data. `url` is a page or a chat of one person, or an address that advertises; `link` any other web address
+    that begins with http:// or www., in medical records only. `hospital` is off: named hospitals stand in one medical record of 400."""
     trim_boilerplate: bool = False
     """Take the site's recurring courtesy (found by sentence frequency) from the ends of answers."""
     duplicates: Duplicates = Duplicates()
@@ -95,6 +96,10 @@ class Config(Settings, frozen=True, kw_only=True):
     def masks(self) -> bool:
         """Whether personal data is masked, and its record kept."""
         return self.personal_data == "mask" and "personal_data" in self.rules
+
+    def kinds(self, pool: str) -> tuple[str, ...]:
+        """What counts as personal data in a pool."""
+        return in_pool(self.personal_kinds, pool)
 
     def files(self) -> dict[str, Path]:
         """The tokenizers that answers are counted by: other tokenizers give other records."""

@@ -27,5 +27,5 @@ def mend(original: Dialogue, config: Config, boilerplate: Collection[str], told:
         trimmed = (Turn(turn.role, trim(turn.content, boilerplate)) if turn.role == "assistant" else turn for turn in record.turns)
         record = edited("boilerplate", tuple(trimmed))
     if config.masks:
-        record = edited("personal_data", mask_dialogue(record, config.personal_kinds).turns)
+        record = edited("personal_data", mask_dialogue(record, config.kinds(record.pool)).turns)
     return record

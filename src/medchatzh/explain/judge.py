@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any, NamedTuple, cast
 
 from medchatzh.curate import Config
 from medchatzh.curate.mend import mend
-from medchatzh.curate.privacy import mask
+from medchatzh.curate.privacy import DEFAULT_KINDS, mask, values
 from medchatzh.curate.rules import Case, PoolRules, Seen, chosen
 from medchatzh.explain.story import Check, Edit
 from medchatzh.records import Dialogue, Turn
@@ -28,6 +28,8 @@ class Judgement(NamedTuple):
     checks: tuple[Check, ...]
     spans: dict[str, tuple[int, int, int]]
     """Rule → where it saw something: (turn, start, end)."""
+    known: Mapping[str, str]
+    """The personal data of the record, to be masked wherever they are quoted."""
 
 
 class _Watched:
@@ -44,45 +46,55 @@ class _Watched:
 
 def judge(record: Dialogue, config: Config, boilerplate: frozenset[str]) -> Judgement:
     """Repair a record and ask every rule in force. The first with something seen names the reason."""
-    edits: list[Edit] = []
+    edits: list[tuple[str, Sequence[Turn], Sequence[Turn]]] = []
+    original = record
 
     def told(name: str, before: Sequence[Turn], after: Sequence[Turn]) -> None:
-        for number, (old, new) in enumerate(zip(before, after, strict=True)):
-            if old.content != new.content:
-                edits.append(Edit(name, number, change(private(old.content), private(new.content))))
+        edits.append((name, before, after))
 
     record = mend(record, config, boilerplate, told)
+    kinds = tuple(dict.fromkeys((*DEFAULT_KINDS, *config.personal_kinds)))
+    known = values([turn.content for turn in (*original.turns, *record.turns)], kinds)
+    shown = (
+        Edit(name, number, change(private(old.content, known), private(new.content, known)))
+        for name, before, after in edits
+        for number, (old, new) in enumerate(zip(before, after, strict=True))
+        if old.content != new.content
+    )
     checks, spans = [], {}
     for rule in chosen(config.rules):
         watched = _Watched(config.thresholds(record.pool, record.source))
         settings = cast(PoolRules, watched)
-        seen = rule.find(Case.of(record, settings, personal_kinds=config.personal_kinds, boilerplate=boilerplate))
+        seen = rule.find(Case.of(record, settings, personal_kinds=config.kinds(record.pool), boilerplate=boilerplate))
         if isinstance(seen, Seen):
             spans[rule.name] = (seen.turn, seen.start, seen.end)
             seen = seen.detail
-        checks.append(Check(rule.name, watched.seen, private(seen or "")))
-    return Judgement(record, tuple(edits), tuple(checks), spans)
+        checks.append(Check(rule.name, watched.seen, private(seen or "", known)))
+    return Judgement(record, tuple(shown), tuple(checks), spans, known)
 
 
-def private(text: str) -> str:
-    """The text without personal data: masked by kind, and what still looks like a number of someone blacked out."""
-    return hide(mask(text))
+def private(text: str, known: Mapping[str, str] | None = None) -> str:
+    """The text without personal data: masked by kind, and what still looks like a number of someone blacked out.
+
+    `known`: values found elsewhere in the record.
+    """
+    return hide(mask(text, known=known))
 
 
-def excerpt(record: Dialogue, span: tuple[int, int, int]) -> str:
+def excerpt(judged: Judgement, span: tuple[int, int, int]) -> str:
     """The text around a span, which stands in `【】`; where a masked value reaches over its ends, around the mask."""
     turn, start, end = span
-    text = record.turns[turn].content
-    parts = [private(part) for part in (text[:start], text[start:end], text[end:])]
-    if "".join(parts) != private(text):
-        return masked_place(text)
+    text = judged.record.turns[turn].content
+    parts = [private(part, judged.known) for part in (text[:start], text[start:end], text[end:])]
+    if "".join(parts) != private(text, judged.known):
+        return masked_place(text, judged.known)
     before, within, after = map(visible, parts)
     return cut(f"{before}【{within}】{after}", len(before), len(before) + len(within) + 2)
 
 
-def masked_place(text: str) -> str:
+def masked_place(text: str, known: Mapping[str, str]) -> str:
     """The masked text around its first mask, masks in `【】`; '' where it has none."""
-    whole = private(text)
+    whole = private(text, known)
     start = next((place for place, (old, new) in enumerate(zip(text, whole, strict=False)) if old != new), None)
     if start is None:
         return ""

@@ -258,9 +258,9 @@ def _limits(folder: Folder, reason: str) -> dict[str, object]:
 
 def _seen(judged: Judgement, reason: str, span: tuple[int, int, int] | None = None) -> str:
     """The text around what the rule saw."""
-    if found := span or judged.spans.get(reason):
-        return excerpt(judged.record, found)
-    places = (masked_place(turn.content) for turn in judged.record.turns) if reason == "personal_data" else ()
+    if found := judged.spans.get(reason) or span:  # the span of a masked record is that of its masks
+        return excerpt(judged, found)
+    places = (masked_place(turn.content, judged.known) for turn in judged.record.turns) if reason == "personal_data" else ()
     return next(filter(None, places), "")
 
 

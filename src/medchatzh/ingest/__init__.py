@@ -21,7 +21,7 @@ from medchatzh.run import Context, Result
 
 __all__ = ["LIBRARIES", "VERSION", "Config", "Source", "Tally", "raw_files", "read_source", "run"]
 
-VERSION = 4
+VERSION = 5
 LIBRARIES = ("openpyxl", "pyarrow")
 SEEDED = False
 

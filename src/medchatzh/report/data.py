@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from medchatzh import personal
 from medchatzh.metrics import summary as summaries
 from medchatzh.metrics.summary import Summary
 from medchatzh.records import Prediction, read
@@ -25,10 +25,6 @@ HUMAN = "human"
 NAMES = {"before_sft": "微调前", HUMAN: "真人答案，与同题其余答案比对"}
 
 _NUM_TONES = 6
-
-# A report is made to be published. Records are masked before they come here; what a model says, or a raw row, need not be.
-# An address begins where its run of characters does: looked for at each of them, a run of ten million letters would take hours.
-_PERSONAL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+[@＠][A-Za-z0-9.-]+|[0-9０-９](?:[ -]?[0-9０-９]){6,}[Xx]?")
 
 
 class System(msgspec.Struct, frozen=True):
@@ -126,19 +122,25 @@ class Inputs:
 
 
 def hide(text: str) -> str:
-    """The text, as long as it was, with telephone-like numbers and e-mails blacked out."""
-    return _PERSONAL.sub(lambda found: "▇" * len(found[0]), text)
+    """The text, as long as it was, with telephone-like numbers, e-mails, and what a label calls a name or an account blacked out."""
+    # A report is made to be published. Records are masked before they come here; what a model says, or a raw row, need not be.
+    return personal.hide(text, lambda found: "▇" * len(found))
 
 
 def quote(text: str, limit: int) -> str:
-    """A text as the report may show it: on one line, at most `limit` characters, telephone-like numbers and e-mails masked."""
-    return _cut(_PERSONAL.sub("▇▇▇", " ".join(text.split())), limit)
+    """A text as the report may show it: on one line, at most `limit` characters, what `hide` hides masked."""
+    return _cut(_masked(" ".join(text.split())), limit)
 
 
 def passage(text: str, limit: int) -> str:
     """The same with its line breaks, empty lines left out."""
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return _cut(_PERSONAL.sub("▇▇▇", "\n".join(filter(None, lines))), limit)
+    return _cut(_masked("
+".join(filter(None, lines))), limit)
+
+
+def _masked(text: str) -> str:
+    return personal.hide(text, lambda found: "▇▇▇")
 
 
 def _cut(text: str, limit: int) -> str:

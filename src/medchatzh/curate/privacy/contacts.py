@@ -1,7 +1,7 @@
 """Addresses that lead to a person: e-mail, QQ, WeChat, web pages.
 
-A web address is personal where it is one person's page or opens a chat (a profile, a doctor's page, a link to add somebody), or where words
-of contact or trade announce it (预约：, 加盟：). Addresses of sources, tools and authorities are not.
+A `url` is one person's page or opens a chat (a profile, a doctor's page, a link to add somebody), or words of contact or trade announce it
+(预约：, 加盟：). Every other web address that begins with http:// or www. is a `link`: of a source, a tool, an authority.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _DOT = r" ?(?:[.。·]|点|\((?i:dot)\)|\[(?i:dot)\]) ?"
 _TLD = "(?i:com|cn|net|org|edu|gov|cc|info|me|io|hk|tw|mo|jp|kr|us|uk|de|fr|ru|au|ca|sg|top|xyz|vip|co|tv|biz|club)(?![A-Za-z])"
 _MAIL_HOST = rf"[A-Za-z0-9\-]+(?:{_DOT}[A-Za-z0-9\-]+)*?(?:{_DOT}|,){_TLD}(?:{_DOT}{_TLD})?"
 _LOCAL = r"(?<![/A-Za-z0-9._%+\-])[A-Za-z0-9][A-Za-z0-9._%+\-]*(?: \. [A-Za-z0-9_]+)?"
-_AT = r"(?:@|\((?i:at)\)|\[(?i:at)\]|\{(?i:at)\}|艾特|圈[aA])"
+_AT = r"(?:@|\((?i:at)\)|\[(?i:at)\]|\{(?i:at)\}|艾特|圈[aA]|#(?=(?i:qq|163|126|sina|gmail|foxmail|hotmail|outlook)\.))"
 # `user@example.com` and its like, in answers about programming, is nobody's.
 _EXAMPLE = re.compile(
     r"(?:example[0-9_]*|user(?:name)?|your[a-z._\-]*|my[a-z._\-]*|name|test|someone|e?mail|foo|bar|abc|xxx+|john[a-z._\-]*|jane[a-z._\-]*)[0-9]*"
@@ -30,7 +30,7 @@ def _is_not_example(text: str, start: int, end: int) -> bool:
 _SCHEME = r"(?<![A-Za-z0-9.])(?:https?://)?"
 _PROFILE = (
     r"(?:weibo\.(?:com|cn)/|t\.me/|wa\.me/|u\.wechat\.com/|weixin\.qq\.com/r/|wpa\.qq\.com/|qm\.qq\.com/|jq\.qq\.com/|user\.qzone\.qq\.com/|"
-    r"space\.bilibili\.com/|v\.douyin\.com/|douyin\.com/user/|zhihu\.com/people/|xiaohongshu\.com/user/|blog\.sina\.com\.cn/|"
+    r"www\.haodf\.com/doctor/|space\.bilibili\.com/|v\.douyin\.com/|douyin\.com/user/|zhihu\.com/people/|xiaohongshu\.com/user/|blog\.sina\.com\.cn/|"
     r"facebook\.com/(?!facebook|help|plugins|tr\?|sharer)|twitter\.com/|instagram\.com/|linkedin\.com/in/|line\.me/)"
 )
 _OWN_HOST = r"(?!www\.|m\.)[a-z0-9\-]{3,}\.(?:haodf\.com|blog\.163\.com|lofter\.com|qzone\.qq\.com)"
@@ -41,9 +41,14 @@ _TRADE = (
 )
 _WEB_HOST = rf"[A-Za-z0-9\-]+(?:\.[A-Za-z0-9\-]+)*?\.{_TLD}"
 
-_QQ = r"(?:(?<![A-Za-z])(?i:qq)|扣扣|企鹅|球球|(?:加|我的?|联系)[Qq]|(?<![A-Za-z0-9])[Qq](?=[号群:]))(?:账|帐)?[号群加码为是:, (]{0,6}"
+_STOP = "[.。]"
+_LINK = rf"(?<![A-Za-z0-9.。])(?i:www){_STOP}[A-Za-z0-9\-]+(?:{_STOP}[A-Za-z0-9\-]+)*?(?:{_STOP}{_TLD})+(?::[0-9]+)?(?:[/?]{_PATH}*)?"
+
+_KOU = r"(?<=[加我的])扣|(?<![\u4e00-\u9fff])扣(?=[号:])"
+_QQ_WORD = rf"(?:(?<![A-Za-z])(?i:qq)|扣扣|企鹅|球球|{_KOU}|(?:加|我的?|联系)[Qq]|(?<![A-Za-z0-9])[Qq](?=[号群:]))"
+_QQ = rf"{_QQ_WORD}(?:账|帐)?[号群加码为是:, (]{{0,6}}"
 _INITIALS = "(?<![A-Za-z])(?i:vx|wx(?!id))"
-_CHAT = f"(?:微 ?信|威信|薇信|徽信|[Vv]信|(?i:wechat|weixin)|{_INITIALS})"
+_CHAT = f"(?:微 ?信|威信|薇信|徽信|[Vv]信|[Vv微威薇] ?[❤♥]\ufe0f?|绿泡泡|(?i:wechat|weixin)|{_INITIALS})"
 _NO_VITAMIN = "(?!it|[A-EK](?![A-Za-z_]))"
 _ADD = rf"(?:加[Vv薇微]|\+[Vv]){_NO_VITAMIN}"
 _DOSE = "(?![0-9]+(?:mg|g|ml|ug|iu|u)(?![A-Za-z0-9]))"
@@ -58,9 +63,12 @@ PATTERNS = tuple(
         ("url", rf"{_SCHEME}(?:[a-z0-9\-]+\.)?{_PROFILE}{_PATH}*[A-Za-z0-9]{_PATH}*"),
         ("url", f"{_SCHEME}{_OWN_HOST}{_PATH}*"),
         ("url", f"{_TRADE}(?P<value>(?:https?://)?{_WEB_HOST}(?::[0-9]+)?(?:[/?]{_PATH}*)?)"),
+        ("link", rf"(?<![A-Za-z0-9])(?i:https?)://(?:{_PATH}|:)+"),
+        ("link", _LINK),
         ("qq", rf"{_QQ}(?P<value>[1-9](?:{SEPARATOR}[0-9]){{4,9}})(?![0-9A-Za-z]|[ \-][0-9])"),
         ("qq", r"(?<![0-9.])(?P<value>[1-9][0-9]{5,10}) ?(?:\( ?|[是为]我的?)(?i:qq)"),
-        ("wechat", rf"(?:{_CHAT}|{_ADD})(?:公众|账|帐)?号?[码为是加:,( \-]{{0,5}}{_WITH_DIGIT}"),
+        ("wechat", rf"(?:{_CHAT}|{_ADD})(?:公众|账|帐)?号?[码为是加搜索:,( \-]{{0,5}}{_WITH_DIGIT}"),
+        ("wechat", rf"(?<![A-Za-z0-9])[Vv] ?: ?(?=[A-Za-z]){_WITH_DIGIT}"),
         ("wechat", r"(?<![A-Za-z0-9])wxid_[A-Za-z0-9]{6,}"),
         ("wechat", rf"{_CHAT} ?(?:账|帐)?(?:号码?|(?i:id))[为是:,( ]{{0,4}}{_LETTERS}"),
         ("wechat", rf"(?:加我?的?(?:微信|[Vv]信|薇信|威信|[Vv薇]{_NO_VITAMIN})|{_CHAT} ?:) ?{_LETTERS}"),

@@ -66,13 +66,22 @@ _NAMED = (SURNAMES + _COMPOUND_FIRST, GIVEN + _COMPOUND_LAST)
 _LAST = SURNAMES + _COMPOUND_LAST
 
 SEQUENCES: dict[str, tuple[Sequence, ...]] = {
-    "email": (*_spell("@"), *_spell("([{", "aA", "tT", ")]}"), *_words("艾特", "圈a")),
+    "email": (*_spell("@"), *_spell("#", "qQ1sSgGfFhHoO", "qQ62iImMoOuU"), *_spell("([{", "aA", "tT", ")]}"), *_words("艾特", "圈a")),
     "url": _spell(_ALNUM + "-", ".", _LETTERS),
+    "link": (*_spell(":", "/", "/"), *_spell("wW", "wW", ".。")),
     "landline": _words("电话", "热线", "致电", "拨打", "座机", "固话", "传真", "总机", "专线", "联系方式", "tel", "phone"),
     "passport": _words("护照", "通行证", "台胞证", "passport"),
-    "qq": (*_words("qq", "扣扣", "企鹅", "球球"), *_spell("加我的系", "qQ"), *_spell("qQ", "号群:")),
+    "qq": (
+        *_words("qq", "扣扣", "企鹅", "球球"),
+        *_spell("加我的系", "qQ"),
+        *_spell("qQ", "号群:"),
+        *_spell("加我的", "扣"),
+        *_spell("扣", "号:"),
+    ),
     "wechat": (
-        *_spell("微威薇徽vV", ("", " "), "信"),
+        *_spell("微威薇徽vV", ("", " "), "信❤♥"),
+        *_words("绿泡"),
+        *_spell("vV", ("", " "), ":"),
         *_words("wechat", "weixin", "vx", "wx"),
         *_spell("加", ("", "我"), ("", "的"), "vV薇微"),
         *_spell("+", "vV"),

@@ -94,6 +94,7 @@ PATTERNS = tuple(
     for kind, form, check in (
         ("id_card", rf"{_ALONE}[1-9](?:{SEPARATOR}[0-9]){{16}}{SEPARATOR}[0-9Xx](?![0-9A-Za-z])", _is_id_card),
         ("id_card", r"身份证[^0-9\n]{0,8}(?P<value>[1-9][0-9]{13,16}[0-9Xx]{1,2})(?![0-9])", None),
+        ("id_card", r"(?:社保|医保|社会保障)卡?(?:卡|账|编)?号[^0-9\n]{0,6}(?P<value>[0-9]{10,18})(?![0-9])", None),
         ("bank_card", rf"{_ALONE}[24-69](?:{SEPARATOR}[0-9]){{15,18}}{_DONE}", _is_bank_card),
         ("bank_card", rf"{_ALONE}35(?:{SEPARATOR}[0-9]){{14}}{_DONE}", _is_bank_card),
         ("id_card", rf"{_ALONE}[1-9](?:[ \-]?[0-9]){{14}}{_NO_COUNT}(?![A-Za-z])", _is_id_card),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from medchatzh.ingest.questions import question_of
 from medchatzh.ingest.rows import Broken, Row, first_value, is_json, json_rows
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.turns import Unusable
+from medchatzh.personal import hide, labelled
 from medchatzh.records import Record, Reject
 
 Found = tuple[int, Any]
@@ -170,7 +171,7 @@ def converted(convert: Callable[[Any], Any], row: Any) -> Any:
     except Unusable as error:
         return reject(error.reason, error.detail, row)
     except (TypeError, LookupError, ValueError, AttributeError, RecursionError) as error:  # a shape that the converter does not foresee
-        return reject("unknown_format", f"cannot be converted: {_masked(f'{type(error).__name__}: {error}')}", row)
+        return reject("unknown_format", f"cannot be converted: {type(error).__name__}: {error}", row)
 
 
 def broken(row: Broken) -> Reject:
@@ -178,26 +179,38 @@ def broken(row: Broken) -> Reject:
 
 
 def reject(reason: str, detail: str = "", record: Any = None) -> Reject:
-    """A Reject of this stage. In detail and record, e-mail addresses and numbers as long as telephones are masked."""
+    """A Reject of this stage. In detail and record, e-mail addresses, numbers as long as telephones, and labelled names are masked."""
+    known: set[str] = set()
     try:
-        shown = _masked(record)
+        known = labelled([detail, *_texts(record)])
+        shown = _masked(record, known)
     except RecursionError:
         shown = None
-    return Reject(id="", stage="ingest", reason=reason, detail=_masked(detail), record=shown)
+    return Reject(id="", stage="ingest", reason=reason, detail=_masked(detail, known), record=shown)
 
 
-_PERSONAL = re.compile(r"(?<![A-Za-z0-9._+-])[A-Za-z0-9._+-]+[@＠][A-Za-z0-9０-９.。_+@＠-]+|[0-9０-９](?:[-－ ]?[0-9０-９]){6,}")
-"""The look back lets an address begin only where its run of characters does: else a run of ten million letters took hours."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _masked(value: Any) -> Any:
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of a row; those of a field after its name, which may be their label."""
     if isinstance(value, str):
-        return _PERSONAL.sub("***", _SURROGATE.sub("\ufffd", value))
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from (f"{name}: {text}" for text in _texts(item))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)
+
+
+def _masked(value: Any, known: Collection[str]) -> Any:
+    if isinstance(value, str):
+        return hide(_SURROGATE.sub("\ufffd", value), lambda found: "***", known)
     if isinstance(value, dict):
-        return {_masked(key): _masked(item) for key, item in value.items()}
+        return {_masked(key, known): _masked(item, known) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_masked(item) for item in value]
-    if isinstance(value, (int, float)) and _PERSONAL.fullmatch(text := str(value)):
-        return _masked(text)
+        return [_masked(item, known) for item in value]
+    if isinstance(value, (int, float)) and (hidden := _masked(str(value), known)) == "***":
+        return hidden
     return value
