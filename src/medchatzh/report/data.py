@@ -135,8 +135,7 @@ def quote(text: str, limit: int) -> str:
 def passage(text: str, limit: int) -> str:
     """The same with its line breaks, empty lines left out."""
     lines = (" ".join(line.split()) for line in text.splitlines())
-    return _cut(_masked("
-".join(filter(None, lines))), limit)
+    return _cut(_masked("\n".join(filter(None, lines))), limit)
 
 
 def _masked(text: str) -> str:
