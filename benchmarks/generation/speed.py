@@ -79,7 +79,7 @@ def make(folder: Path) -> int:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    shape = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6}
+    shape: dict[str, Any] = {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 6}
     model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, tie_word_embeddings=True, **shape))
     model.save_pretrained(folder)
     return model.num_parameters()
@@ -113,7 +113,7 @@ class _Engine:
     def __init__(self, model: Any) -> None:
         from medchatzh.models.batching import Batcher
 
-        self._batcher = Batcher(model, _NoText(), 64)  # type: ignore[arg-type]
+        self._batcher = Batcher(model, _NoText(), 64)
 
     def __call__(self, asked: Sequence[Ids], num_new: int) -> list[Ids]:
         from medchatzh.models.batching import Request
