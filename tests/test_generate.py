@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from medchatzh import generate, prompt, records
 from medchatzh.generate import floors, nearest
+from medchatzh.generate.floors import answers_of_others
 from medchatzh.generate.nearest import Nearest
 from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, normalize
 from medchatzh.run import Context, Result
@@ -285,3 +286,12 @@ def test_a_model_is_given_the_turns_before_a_question(answer, tmp_path: Path, mo
     talk = asked(1, question="怎么办？", history=(Turn("user", "头痛失眠"), Turn("assistant", "多久了？")))
     answer(tmp_path / "out", [talk, asked(2, question="怎么办？")])
     assert sorted(given, key=len) == [[Turn("user", "怎么办？")], list(talk.turns)]
+
+
+def test_without_training_data_a_random_answer_is_that_to_another_question():
+    asked = [Question(id=f"q:{number}", question=f"问{number}", references=(f"答{number}", "又答")) for number in range(9)]
+    given = answers_of_others(asked, seed=1)
+    assert sorted(given) == [f"答{number}" for number in range(9)]
+    assert all(answer != question.references[0] for answer, question in zip(given, asked, strict=True))
+    assert given == answers_of_others(asked, seed=1) != answers_of_others(asked, seed=2)
+    assert answers_of_others(asked[:1], seed=1) == [""]

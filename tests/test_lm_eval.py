@@ -114,7 +114,17 @@ def test_the_harness_itself_gives_the_scores_of_evaluate(benchmark, checkpoint, 
     if not importlib.util.find_spec("lm_eval"):
         pytest.skip("lm-evaluation-harness is not installed: pip install 'medchatzh[lm-eval]'")
     options = ["--tasks", task, "--include_path", str(FOLDER), "--model", "hf", "--model_args", f"pretrained={checkpoint},dtype=float32"]
-    options += ["--device", "cpu", "--batch_size", "3", "--gen_kwargs", "max_gen_toks=48", "--log_samples", "--output_path", str(tmp_path)]
+    options += [
+        "--device",
+        "cpu",
+        "--batch_size",
+        "3",
+        "--gen_kwargs",
+        "max_gen_toks=96,do_sample=true,temperature=1.0",
+        "--log_samples",
+        "--output_path",
+        str(tmp_path),
+    ]
     options += ["--metadata", json.dumps({"questions": str(benchmark)}), *(["--apply_chat_template"] if task.endswith("chat") else [])]
     subprocess.run([sys.executable, "-m", "lm_eval", "run", *options], check=True, env={**os.environ, "HF_DATASETS_OFFLINE": "1"})
     (samples,) = tmp_path.rglob("samples_*.jsonl")

@@ -18,7 +18,7 @@ import msgspec
 
 from medchatzh.benchmarks import sample
 from medchatzh.generate import systems
-from medchatzh.generate.floors import human_reference, random_answers, retrieved_answers
+from medchatzh.generate.floors import answers_of_others, human_reference, random_answers, retrieved_answers
 from medchatzh.generate.systems import Answered, answer_here, answer_over_http, assembled, files_in
 from medchatzh.models.asking import Asker
 from medchatzh.models.engine import Decoding, Engine
@@ -68,7 +68,7 @@ class System(Config, frozen=True, kw_only=True):
 
 def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
     """Answer `ingest/questions.jsonl`: with `model/checkpoint` or the system given, the canned sentence, answers of `score/medical.jsonl`,
-    or own ones.
+    or own ones. Without `score`, random answers are those of other questions.
 
     Rejects are, for a human, questions with a single answer of their own (where all have, there is no prediction); for a baseline,
     questions that its own code has no way to ask.
@@ -85,6 +85,8 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context)
         predictions = [_prediction(config, question, config.canned) for question in questions]
     elif config.kind == "human":
         predictions, rejects = _of_humans(config, questions, context.seed)
+    elif config.kind == "random" and "score" not in inputs:
+        predictions = [_prediction(config, *pair) for pair in zip(questions, answers_of_others(questions, context.seed), strict=True)]
     else:
         answers, similarities = _of_training(config, questions, inputs["score"] / "medical.jsonl", context.seed)
         predictions = [_prediction(config, question, answer) for question, answer in zip(questions, answers, strict=True)]

@@ -17,6 +17,17 @@ def random_answers(questions: Sequence[Question], answers: Sequence[str], seed: 
     return (answers[number] for number in drawn)
 
 
+def answers_of_others(questions: Sequence[Question], seed: int) -> list[str]:
+    """An answer of another question for each, where there are no training answers to draw from; '' where there is no other."""
+    order = np.random.default_rng(seed).permutation(len(questions))
+    given = [""] * len(questions)
+    for place, number in enumerate(order):
+        other = questions[order[(place + 1) % len(order)]]  # the next on a circle: another question each, and each once
+        if other.id != questions[number].id and other.references:
+            given[number] = other.references[0]
+    return given
+
+
 def retrieved_answers(questions: Sequence[Question], dialogues: Callable[[], Iterable[Dialogue]]) -> tuple[list[str], list[float]]:
     """(answers, similarities): the first answer of the training dialogue whose first question is nearest to all that the user asked.
 

@@ -9,8 +9,7 @@ from medchatzh import models
 from medchatzh.models import baselines, beams
 from medchatzh.models.baselines import Baseline
 from medchatzh.models.batching import Request
-from medchatzh.models.engine import DEFAULT_SLOTS, TOO_LONG, Engine
-from medchatzh.models.engine import _seed as seed_of
+from medchatzh.models.engine import DEFAULT_SLOTS, TOO_LONG, Engine, seed_of
 from medchatzh.records import Turn
 
 

@@ -62,7 +62,7 @@ class Engine:
             if len(ids) > limit:
                 yield number, ("", TOO_LONG)
             else:
-                requests.append(Request(input_ids=ids, decoding=decoding, seed=_seed(seed, ids)))
+                requests.append(Request(input_ids=ids, decoding=decoding, seed=seed_of(seed, ids)))
                 numbers.append(number)
         for place, generation in self.batcher.decode(requests):
             yield numbers[place], (generation.text.strip(), generation.finish)
@@ -100,6 +100,6 @@ class Engine:
             self.batcher.cancel(generation)
 
 
-def _seed(seed: int, ids: Sequence[int]) -> int:
+def seed_of(seed: int, ids: Sequence[int]) -> int:
     """A seed a question: with one for all, all answers would be drawn with the same luck."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {ids}".encode(), digest_size=8).digest(), "little")
