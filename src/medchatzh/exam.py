@@ -80,7 +80,7 @@ class Config(Settings, frozen=True, kw_only=True):
     max_tokens: int = 2048
     """Of a question with its examples. A model with a shorter context has that one's limit."""
     max_questions: int = 0
-    """Ask at most so many of each subject, the first ones; 0 for all."""
+    """Ask at most so many of each subject and split, the first ones; 0 for all."""
     precision: Literal["auto", "bf16", "fp32"] = "fp32"
     checkpoints: dict[str, str] = msgspec.field(default_factory=dict)
     """Name → folder of further checkpoints, trained elsewhere: any causal model that transformers loads."""
@@ -331,9 +331,9 @@ def _signatures(config: Config, items: Sequence[Item], graded: Graded) -> dict[s
 def _sheet(path: Path, config: Config) -> tuple[list[Item], list[Item], list[Item]]:
     """(questions to ask, examples, questions of other splits or beyond `max_questions`) of `papers.jsonl`, in its order."""
     asked, examples, left = [], [], []
-    counts: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str, str]] = Counter()
     for item in records.read(path, Item):
-        key = item.source, item.category
+        key = item.source, item.category, item.split
         if item.split in EXAMPLES:
             examples.append(item)
         elif item.split in config.splits and not (config.max_questions and counts[key] >= config.max_questions):

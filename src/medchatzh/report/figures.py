@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from medchatzh.metrics.comparison import OTHER
 from medchatzh.metrics.summary import JUDGE, CategoryMean, PairedDifference, RewardModel, SeededDifference, Summary
 from medchatzh.report.charts import Bars, Effect, Estimate, Forest, Group
 from medchatzh.report.data import Inputs, System
@@ -74,6 +75,10 @@ def _category_blocks(inputs: Inputs, summary: Summary, rows: Sequence[CategoryMe
     note = Both(
         f"* 少于 {summary.min_category_size} 题：区间宽，不足为凭；横线为区间", f"* fewer than {summary.min_category_size} questions"
     )
+    notes = [note] if small else []
+    if summary.merged:
+        merged = "、".join(f"{name} {size:,}" for name, size in summary.merged.items())
+        notes.append(Both(f"{OTHER}：{merged}", "merged, with their questions: each has too few for a row of its own"))
     title = f"{metric} by category"
     judged = rows[0].protocol == JUDGE
     yield Figure(
@@ -81,14 +86,14 @@ def _category_blocks(inputs: Inputs, summary: Summary, rows: Sequence[CategoryMe
         if judged
         else Both(f"各科室的 {metric}（{scope(rows[0].protocol)}）", f"{title}, {rows[0].protocol}"),
         Bars(title, tuple(system.series for system in systems), tuple(groups)),
-        (note,),
+        tuple(notes),
         signatures,
     )
     yield Table(
         Both(f"{'图 1 ' if judged else '上图'}的数据（{metric}）", f"Data of the figure ({metric})"),
         ("类别 / category", "n", *(system.label for system in systems)),
         tuple(lines),
-        (note,),
+        tuple(notes),
         signatures,
         folded=True,
     )
