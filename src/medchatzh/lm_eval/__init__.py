@@ -69,7 +69,8 @@ def target(doc: Mapping[str, Any]) -> str:
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, float]:
     """`protocol/metric` → score of the one answer, on a 0 to 100 scale."""
-    (answer,), question, found = results, _question(doc), {}
+    (answer,), question = results, _question(doc)
+    found: dict[str, float] = {}
     for name in SCORED_BY:
         protocol = PROTOCOLS[name]
         (row,) = protocol.scores([answer], [protocol.references(question)], compiled=False).tolist()
