@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from medchatzh import judge
 from medchatzh.judge import Judgement, Pairwise, choose, reliability, share, verdict, versus
-from medchatzh.models.wire import Answer, Endpoint, Sampling
+from medchatzh.models.served.wire import Answer, Endpoint, Sampling
 from medchatzh.records import Prediction, Question, Turn, read, write
 from medchatzh.run import SCRATCH, Context
 from tests.models.serving import Server
@@ -185,7 +185,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from medchatzh import judge
-from medchatzh.models.wire import Endpoint
+from medchatzh.models.served.wire import Endpoint
 from medchatzh.run import Context
 
 url, folder, cache, out = sys.argv[1], *map(Path, sys.argv[2:])

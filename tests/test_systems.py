@@ -15,10 +15,10 @@ import pytest
 
 from medchatzh import generate, records
 from medchatzh.generate import systems
-from medchatzh.models import adapters, deltas
-from medchatzh.models.asking import Asker
-from medchatzh.models.baselines import baseline, render
-from medchatzh.models.wire import Endpoint
+from medchatzh.models.published import adapters, deltas
+from medchatzh.models.published.asking import Asker
+from medchatzh.models.published.baselines import baseline, render
+from medchatzh.models.served.wire import Endpoint
 from medchatzh.records import Prediction, Question, Reject, Turn
 from medchatzh.run import Context
 from tests.models import published

@@ -111,13 +111,13 @@ def run(system: str, folder: Path) -> Run:
 
 class _Engine:
     def __init__(self, model: Any) -> None:
-        from medchatzh.models.batching import Batcher
+        from medchatzh.models.decoding.batching import Batcher
 
         self._batcher = Batcher(model, _NoText(), 64)
 
     def __call__(self, asked: Sequence[Ids], num_new: int) -> list[Ids]:
-        from medchatzh.models.batching import Request
-        from medchatzh.models.sampling import Decoding
+        from medchatzh.models.decoding.batching import Request
+        from medchatzh.models.decoding.sampling import Decoding
 
         decoding = Decoding(max_new_tokens=num_new, min_new_tokens=num_new)
         found = self._batcher.decode(Request(input_ids=ids, decoding=decoding) for ids in asked)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from medchatzh.models.engine import Decoding, Engine
+from medchatzh.models.decoding.engine import Decoding, Engine
 from medchatzh.recipe import Settings
 from medchatzh.records import Turn
 

@@ -220,7 +220,7 @@ def _answer(options: argparse.Namespace) -> int:
     from medchatzh import generate, recipe
     from medchatzh.generate import alone, systems
     from medchatzh.ingest.benchmark import read_questions
-    from medchatzh.models import baselines
+    from medchatzh.models.published import baselines
     from medchatzh.run import Context
 
     changes = recipe.override({}, options.set)

@@ -172,7 +172,7 @@ def sit(
         done = _read_journal(path)
         if not done.is_whole:
             reader = reader or Reader(checkpoint, context.threads, config.precision)
-            done = _read(path, f"{system} {setting}", reader, setting, config.max_tokens, items, shown)
+            done = _read(path, system, reader, setting, config.max_tokens, items, shown)
         for number, item in enumerate(items):
             if number not in done.found:
                 yield Reject.of(item, "exam", "prompt_too_long", f"{system}, {setting}")
@@ -228,7 +228,7 @@ def _read(
     examples: Mapping[tuple[str, str], Sequence[Item]],
 ) -> Journal:
     """Compute the batches that the journal lacks."""
-    from medchatzh.models.answers import _opened
+    from medchatzh.models.served.answers import _opened
 
     limit = min(max_tokens, reader.max_positions)
     fitting: dict[int, tuple[Request, int]] = {}
@@ -305,7 +305,7 @@ def summarize(
         systems=(*systems, *FLOORS),
         floors=tuple(FLOORS),
         settings=settings,
-        signatures={exam: _signatures(config, own, graded) for exam, own in exams.items()},
+        signatures={exam: _signatures(config, [one for one in own if one.answer] or own, graded) for exam, own in exams.items()},
         exams=tuple(about(exam, own, given[exam]) for exam, own in exams.items()),
         accuracies=tuple(row for exam, own in exams.items() for row in accuracies(exam, own, graded, CONFIDENCE)),
         differences=tuple(differences(exams, graded, systems[0], CONFIDENCE)),

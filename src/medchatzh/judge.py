@@ -19,8 +19,8 @@ from medchatzh import records
 from medchatzh.metrics import statistics
 from medchatzh.metrics.pairwise import FILE, Pairwise, Reliability, Share, Versus
 from medchatzh.metrics.signature import signature
-from medchatzh.models.answers import answer_all
-from medchatzh.models.wire import Answer, Endpoint, Request, Sampling, usage
+from medchatzh.models.served.answers import answer_all
+from medchatzh.models.served.wire import Answer, Endpoint, Request, Sampling, usage
 from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Record, Turn
 from medchatzh.run import SCRATCH, Context, Result

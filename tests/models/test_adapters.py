@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from medchatzh import models
-from medchatzh.models import adapters
-from medchatzh.models.weights import Weights
+from medchatzh.models.published import adapters
+from medchatzh.models.published.weights import Weights
 from tests.models import published
 
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medchatzh.models import answers
-from medchatzh.models.answers import answer_all, key
-from medchatzh.models.wire import Endpoint, Request, Sampling
+from medchatzh.models.served import answers
+from medchatzh.models.served.answers import answer_all, key
+from medchatzh.models.served.wire import Endpoint, Request, Sampling
 from medchatzh.records import Turn
 from tests.models.serving import Fault, Server, reply
 
@@ -139,8 +139,8 @@ def test_what_came_before_a_failure_is_kept(tmp_path):
 SCRIPT = """
 import sys
 from pathlib import Path
-from medchatzh.models.answers import answer_all
-from medchatzh.models.wire import Endpoint, Request, Sampling
+from medchatzh.models.served.answers import answer_all
+from medchatzh.models.served.wire import Endpoint, Request, Sampling
 from medchatzh.records import Turn, write
 
 url, first, last, cache, out = sys.argv[1:]

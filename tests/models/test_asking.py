@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from medchatzh.models import adapters
-from medchatzh.models.asking import Asker
-from medchatzh.models.baselines import baseline
+from medchatzh.models.published import adapters
+from medchatzh.models.published.asking import Asker
+from medchatzh.models.published.baselines import baseline
 from medchatzh.records import Turn
 from tests.models import published
 

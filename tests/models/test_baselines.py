@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh import models
-from medchatzh.models import adapters, baselines, beams, deltas
-from medchatzh.models.baselines import answer, baseline, extract, from_text, ids, render, request
+from medchatzh.models.published import adapters, baselines, beams, deltas
+from medchatzh.models.published.baselines import answer, baseline, extract, from_text, ids, render, request
 from medchatzh.records import Turn
 from tests.models import published
 

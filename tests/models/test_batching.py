@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, MistralConfig, Qwen2Config, Qwen3Config
 
 from medchatzh import models
-from medchatzh.models.batching import Batcher, Request
-from medchatzh.models.sampling import Decoding
+from medchatzh.models.decoding.batching import Batcher, Request
+from medchatzh.models.decoding.sampling import Decoding
 
 PLAIN = Decoding(max_new_tokens=24, min_new_tokens=0, repetition_penalty=1.0)
 SAMPLED = Decoding(max_new_tokens=24, min_new_tokens=2, do_sample=True, temperature=1.5, top_k=50, top_p=0.95)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medchatzh import models
-from medchatzh.models import beams
+from medchatzh.models.published import beams
 from tests.models import published
 
 

@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from medchatzh import models
-from medchatzh.models import deltas
-from medchatzh.models.weights import Weights, write
+from medchatzh.models.published import deltas
+from medchatzh.models.published.weights import Weights, write
 from tests.models import published
 
 
@@ -84,7 +84,7 @@ def test_memory_holds_a_shard_and_few_tensors(tmp_path):
 import re
 from pathlib import Path
 import torch, transformers, safetensors.torch
-from medchatzh.models import deltas
+from medchatzh.models.published import deltas
 
 def resident(kind):  # the kernel's own peak of this process; getrusage counts the one that forked it, too
     return int(re.search(kind + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh import models
-from medchatzh.models.detokenize import TextStream
+from medchatzh.models.decoding.detokenize import TextStream
 
 STOPS = ("<病人>", "\n\n", "好好")
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medchatzh.models.endpoint import Charge, Client, Limits
-from medchatzh.models.wire import Answer, Endpoint, Request, Sampling, encode, usage
+from medchatzh.models.served.endpoint import Charge, Client, Limits
+from medchatzh.models.served.wire import Answer, Endpoint, Request, Sampling, encode, usage
 from medchatzh.recipe import convert
 from medchatzh.records import Turn
 from tests.models.serving import Fault, Server, reply

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from medchatzh import models, prompt
-from medchatzh.models.batching import Request
-from medchatzh.models.detokenize import TextStream
-from medchatzh.models.engine import TOO_LONG, Decoding, Engine
+from medchatzh.models.decoding.batching import Request
+from medchatzh.models.decoding.detokenize import TextStream
+from medchatzh.models.decoding.engine import TOO_LONG, Decoding, Engine
 from medchatzh.records import Turn
 
 GREEDY = Decoding(max_new_tokens=30, min_new_tokens=5)

@@ -14,7 +14,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from medchatzh.models.sampling import Decoding, Row, choose
+from medchatzh.models.decoding.sampling import Decoding, Row, choose
 
 VOCABULARY = 60
 

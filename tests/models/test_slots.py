@@ -20,7 +20,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from medchatzh.models.slots import ROW_SIZES, Piece, SlotModel
+from medchatzh.models.decoding.slots import ROW_SIZES, Piece, SlotModel
 
 SHAPE = {"vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SHARED = {**SHAPE, "num_key_value_heads": 2, "max_position_embeddings": 512}

@@ -6,8 +6,9 @@ import torch
 from transformers import LlamaConfig, LlamaModel
 
 from medchatzh import models
-from medchatzh.models import reward, ziya
-from medchatzh.models.weights import Weights
+from medchatzh.models import reward
+from medchatzh.models.published import ziya
+from medchatzh.models.published.weights import Weights
 from medchatzh.records import Turn
 from tests.models import published
 

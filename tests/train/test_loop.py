@@ -120,7 +120,7 @@ def dialogues(count, pool, answer):
 
 
 def test_sft_learns_the_answer_and_to_stop(checkpoint, tmp_path):
-    from medchatzh.models.engine import Decoding, Engine
+    from medchatzh.models.decoding.engine import Decoding, Engine
 
     base = tmp_path / "pretrain"
     base.mkdir()

@@ -20,8 +20,8 @@ from medchatzh.benchmarks import sample
 from medchatzh.generate import systems
 from medchatzh.generate.floors import answers_of_others, human_reference, random_answers, retrieved_answers
 from medchatzh.generate.systems import Answered, answer_here, answer_over_http, assembled, files_in
-from medchatzh.models.asking import Asker
-from medchatzh.models.engine import Decoding, Engine
+from medchatzh.models.decoding.engine import Decoding, Engine
+from medchatzh.models.published.asking import Asker
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, read, write
 from medchatzh.run import SCRATCH, Context, Result, versions

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from medchatzh.models import baselines
-from medchatzh.models.answers import Keep, answer_all, remembered
-from medchatzh.models.baselines import Baseline, Variant
 from medchatzh.models.cache import content_key
-from medchatzh.models.wire import Answer, Endpoint, usage
+from medchatzh.models.published import baselines
+from medchatzh.models.published.baselines import Baseline, Variant
+from medchatzh.models.served.answers import Keep, answer_all, remembered
+from medchatzh.models.served.wire import Answer, Endpoint, usage
 from medchatzh.recipe import Settings
 from medchatzh.records import Turn
 from medchatzh.run import Digests
@@ -96,7 +96,7 @@ def files_in(folders: Mapping[str, Path]) -> dict[str, Path]:
 
 def assembled(folders: Mapping[str, Path], scratch: Path) -> Path:
     """The checkpoint to load: that of `model`, or of what was laid over it, made in `scratch` (as large as the model, for each)."""
-    from medchatzh.models import adapters, deltas
+    from medchatzh.models.published import adapters, deltas
 
     base = folders["model"]
     for number, (setting, folder) in enumerate(folders.items()):

@@ -190,9 +190,8 @@ def _read_part(part: Part, source: Source) -> Iterator[Item | Reject | None]:
     in_json = is_json(part.head)
     delimiter = next((sign for sign in _DELIMITERS if sign in first), "")
     if not in_json and not delimiter:
-        yield _placed(
-            reject("unknown_format", f"neither JSON nor a table whose first line names the columns: {first[:200]}"), source, part.name
-        )
+        told = f"neither JSON nor a table whose first line names the columns: {first[:200]}"
+        yield _placed(reject("unknown_format", told), source, f"{part.name}:1")
         return
     with part.text() as stream:
         found = json_rows(stream, part.head, lambda value: isinstance(value, dict)) if in_json else table_rows(stream, delimiter)

@@ -95,7 +95,7 @@ class Scorer:
         models.require_torch()
         import torch
 
-        from medchatzh.models import ziya
+        from medchatzh.models.published import ziya
 
         models.set_threads(settings.threads)
         if torch.cuda.is_available():

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from medchatzh.models.engine import TOO_LONG
+from medchatzh.models.decoding.engine import TOO_LONG
 from medchatzh.recipe import Settings
 from medchatzh.records import Turn
 

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from medchatzh import __version__
-from medchatzh.models.wire import Answer, BrokenOff, Complaint, Endpoint, Request, decode, encode
+from medchatzh.models.served.wire import Answer, BrokenOff, Complaint, Endpoint, Request, decode, encode
 
 _BACKOFF_S, _MAX_BACKOFF_S = 1.0, 60.0
 _WINDOW_S = 60.0

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from medchatzh import prompt
-from medchatzh.models.sampling import Decoding
-from medchatzh.models.wire import Request, Sampling
+from medchatzh.models.decoding.sampling import Decoding
+from medchatzh.models.served.wire import Request, Sampling
 from medchatzh.prompt import Template
 from medchatzh.records import Turn
 

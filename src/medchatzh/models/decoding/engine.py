@@ -7,8 +7,8 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from medchatzh import models, prompt
-from medchatzh.models.batching import Batcher, Request
-from medchatzh.models.sampling import Decoding
+from medchatzh.models.decoding.batching import Batcher, Request
+from medchatzh.models.decoding.sampling import Decoding
 from medchatzh.records import Turn
 
 __all__ = ["DEFAULT_SLOTS", "TOO_LONG", "Decoding", "Engine"]

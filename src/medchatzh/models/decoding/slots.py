@@ -26,7 +26,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from medchatzh.models import Model
-from medchatzh.models.attention import attend
+from medchatzh.models.decoding.attention import attend
 
 ROW_SIZES: tuple[int, ...] = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Numbers of rows that a forward may have. Multiples of 8 also keep elementwise kernels off their tails, which round in another way."""

@@ -13,8 +13,8 @@ from typing import IO
 
 import msgspec
 
-from medchatzh.models.engine import TOO_LONG
-from medchatzh.models.wire import Answer, Endpoint, Request, encode
+from medchatzh.models.decoding.engine import TOO_LONG
+from medchatzh.models.served.wire import Answer, Endpoint, Request, encode
 from medchatzh.run import Progress
 
 Keep = Callable[[int, Answer], None]
@@ -38,7 +38,7 @@ def answer_all(endpoint: Endpoint, requests: Sequence[Request], cache: Path, lab
     """
 
     def ask(missing: Sequence[int], keep: Keep) -> None:
-        from medchatzh.models.endpoint import Client  # brings TLS, which reading the cache can do without
+        from medchatzh.models.served.endpoint import Client  # brings TLS, which reading the cache can do without
 
         Client(endpoint).ask_all([requests[number] for number in missing], keep)
 

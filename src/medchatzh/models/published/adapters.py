@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from medchatzh import models
-from medchatzh.models import weights
+from medchatzh.models.published import weights
 from medchatzh.run import Progress
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 
 from medchatzh.models import Model
-from medchatzh.models.detokenize import TextStream
-from medchatzh.models.sampling import Decoding, Row, choose
+from medchatzh.models.decoding.detokenize import TextStream
+from medchatzh.models.decoding.sampling import Decoding, Row, choose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -97,7 +97,7 @@ class Batcher:
 
     def __init__(self, model: Model, tokenizer: PreTrainedTokenizerBase, num_slots: int) -> None:
         """Takes the model over (see `SlotModel`). ValueError where it cannot be decoded in slots."""
-        from medchatzh.models.slots import SlotModel
+        from medchatzh.models.decoding.slots import SlotModel
 
         if not 1 <= num_slots <= MAX_SLOTS:
             raise ValueError(f"slots must be between 1 and {MAX_SLOTS}, not {num_slots}")
@@ -140,7 +140,7 @@ class Batcher:
 
     def step(self) -> list[Generation]:
         """Read what fits of the prompts and decode one token of every answer; those that got one. Empty where there is nothing to do."""
-        from medchatzh.models.slots import PIECE_TOKENS, Piece
+        from medchatzh.models.decoding.slots import PIECE_TOKENS, Piece
 
         self._join()
         pieces: list[Piece] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medchatzh import models
-from medchatzh.models import weights
+from medchatzh.models.published import weights
 from medchatzh.run import Progress
 
 if TYPE_CHECKING:

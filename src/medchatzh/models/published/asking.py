@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from medchatzh import models
-from medchatzh.models import baselines, beams
-from medchatzh.models.baselines import Baseline
-from medchatzh.models.batching import Request
-from medchatzh.models.engine import DEFAULT_SLOTS, TOO_LONG, Engine, seed_of
+from medchatzh.models.decoding.batching import Request
+from medchatzh.models.decoding.engine import DEFAULT_SLOTS, TOO_LONG, Engine, seed_of
+from medchatzh.models.published import baselines, beams
+from medchatzh.models.published.baselines import Baseline
 from medchatzh.records import Turn
 
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from medchatzh import models
 from medchatzh.models import reward
-from medchatzh.models.baselines import tokenized
 from medchatzh.models.packing import collect
-from medchatzh.models.weights import Weights
+from medchatzh.models.published.baselines import tokenized
+from medchatzh.models.published.weights import Weights
 from medchatzh.prompt import Encoded, Template, check, text
 from medchatzh.records import Turn
 

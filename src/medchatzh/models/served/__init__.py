@@ -1,0 +1,1 @@
+"""Models behind OpenAI-compatible servers: `endpoint` asks, `wire` speaks their dialects, `answers` remembers."""
