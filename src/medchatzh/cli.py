@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": "metrics, floors and intervals: 评测",
     "report": "one HTML file and Markdown: 报告",
     "chat": "chat with the trained model in the terminal: 对话",
+    "papers": "read exam papers (C-Eval, CMMLU …), optional: 读取试卷",
+    "exam": "multiple-choice exams by option likelihood, optional: 考试",
     "judge": "pairwise verdicts of a language model, optional: 大模型评审",
     "compare": "score files of predictions, no recipe and no model needed: 给预测文件打分",
     "benchmark": "sizes and categories of a benchmark (table 2): 评测集概况",

@@ -16,11 +16,11 @@ from typing import Any
 
 import msgspec
 
-from medchatzh import ablations, books, chat, curate, evaluate, generate, ingest, judge, mix, report, score, tokenizer
+from medchatzh import ablations, books, chat, curate, evaluate, exam, generate, ingest, judge, mix, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.curate import overlap
 from medchatzh.generate import systems
-from medchatzh.ingest import predictions
+from medchatzh.ingest import papers, predictions
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
 from medchatzh.train import pretrain, reward, sft
@@ -68,6 +68,8 @@ class Recipe(Settings, frozen=True, kw_only=True):
     generate: generate.Config = generate.Config()
     evaluate: evaluate.Config = evaluate.Config()
     judge: judge.Config = judge.Config()
+    papers: papers.Config = papers.Config()
+    exam: exam.Config = exam.Config()
     report: report.Config = report.Config()
     overlap: overlap.Config = overlap.Config()
     predictions: tuple[predictions.Config, ...] = ()
@@ -173,11 +175,27 @@ class Plan:
             compared = {label: target for label, target in answered.items() if evaluate.SEED_MARK not in label}
             self._add("judge", "judge", self.recipe.judge, seen | compared, resumable=True, optional_inputs=True)
             judged["pairwise"] = "judge"
+        if self.recipe.papers.sources:
+            self._add_exam({system: model for system, model in systems.items() if evaluate.SEED_MARK not in system})
+            judged["exam"] = "exam"
         before_sft = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix")
         shown = (*before_sft, "sft", *(f"sft@{arm}" for arm in self.arms))
         told = {label: label for label in shown} | {"overlap": "overlap", "evaluate": "evaluate"}
         told |= {label: target for label, target in judged.items() if evaluate.SEED_MARK not in label}
         self._add("report", "report", self.recipe.report, told, optional_inputs=True)
+
+    def _add_exam(self, systems: Mapping[str, str]) -> None:
+        if taken := [name for name in self.recipe.exam.checkpoints if name in systems]:
+            raise ValueError(f"exam.checkpoints: {taken[0]!r} is the name of another system; choose another")
+        files = papers.raw_files(self.recipe.papers, self.root)
+        self._add("papers", "ingest.papers", self.recipe.papers, {}, files=files, takes_files=True)
+        outside = {
+            f"{name}/{file}": path
+            for name, folder in self.recipe.exam.checkpoints.items()
+            for file, path in _checkpoint_files(f"exam.checkpoints.{name}", folder).items()
+        }
+        known = {"papers": "papers"} | {f"model@{system}": model for system, model in systems.items()}
+        self._add("exam", "exam", self.recipe.exam, known, files=outside, resumable=True, optional_inputs=True)
 
     def _add_file(self, file: predictions.Config, seen: Mapping[str, str]) -> None:
         path = Path(file.path).expanduser()
@@ -257,6 +275,8 @@ class Plan:
         for name in (f"{stage}@{arm}",) if arm else (stage, f"{stage}@{self.recipe.run.main}"):
             if name in self.steps:
                 return self.steps[name]
+        if stage in ("papers", "exam") and not arm:
+            raise ValueError(f"{stage}: no exam to hold; add one to [[papers.sources]]")
         if stage == "judge" and not arm:
             raise ValueError("judge: no language model to ask; set judge.endpoint.base_url and judge.endpoint.model")
         known = [name.partition("@")[2] for name in self.steps if name.startswith(f"{stage}@")]

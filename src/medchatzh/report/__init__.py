@@ -52,6 +52,7 @@ def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Repor
     from medchatzh.report import corpus, draws, evidence, figures, items, lengths, provenance, ranks, samples, scores, training
     from medchatzh.report.contamination import contamination
     from medchatzh.report.data import Inputs
+    from medchatzh.report.exam import exam
     from medchatzh.report.pairwise import pairwise
     from medchatzh.report.view import Both, Report, Section
 
@@ -65,6 +66,7 @@ def build(config: Config, inputs: Mapping[str, Path], context: Context) -> Repor
         ("protocols", "协议之间", "Across protocols", ranks.protocols(given)),
         ("figure1", "图 1：各科室", "Figure 1: by category", figures.categories(given)),
         ("pairwise", "大模型评审", "Pairwise verdicts", pairwise(given)),
+        ("exam", "考试", "Exams", exam(given)),
         ("contamination", "训练集与评测集", "Contamination", contamination(given)),
         ("lengths", "长度的影响", "Effects of length", lengths.lengths(given, gathered)),
         ("figure2", "图 2：消融", "Figure 2: ablation", figures.ablation(given)),
