@@ -97,9 +97,16 @@ class Inputs:
             found[name] = System(name, f"{name}（{translated}）" if translated else name, kind, arm, tone)
         return found
 
+    @property
+    def is_reward_filtered(self) -> bool:
+        """Whether a reward model filtered the medical records: the stage was run, and its kind is not `none`."""
+        return "score" in self and self.facts("score").get("kind") != "none"
+
     def same_judge(self) -> bool | None:
         """Whether the reward model that judged also filtered the training records; None where that cannot be told."""
         filtered, judged = self.facts("score").get("reward_fingerprint"), self.facts(JUDGE).get("reward_fingerprint")
+        if "score" in self and not self.is_reward_filtered:
+            return False
         return None if not filtered or not judged else filtered == judged
 
     def log(self, label: str) -> list[tuple[float, float]]:

@@ -29,6 +29,9 @@ def _converter(columns: Mapping[str, str]) -> Callable[[dict[str, Any]], Dialogu
     def convert(row: dict[str, Any]) -> Dialogue:
         if question not in row and answer not in row:
             raise Unusable("unknown_format", f"no {question} and no {answer} among {', '.join(row)}")
+        for role, column in (("question", question), ("answer", answer)):
+            if column not in row:
+                raise Unusable(f"missing_{role}", f"no column {column} among {', '.join(row)}")
         texts = [text_of(row.get(column), column) if column else "" for column in (question, answer, category, system)]
         return exchange(*texts)
 
