@@ -165,6 +165,18 @@ def test_generate_alone_means_the_main_system(done):
         done.step_of("generate", "x")
 
 
+def test_a_mix_without_a_reward_trains_nothing_and_says_so(tmp_path):
+    plan = Plan(QUICKSTART, ["score.kind=none"], tmp_path)
+    folder = plan.run("mix", CONTEXT)
+    assert {path.name.partition("-")[0] for path in plan.runs.glob("*-*")} == {"ingest", "curate", "score", "mix"}
+    assert read_manifest(plan.folder("score")).inputs.keys() == {"curate"}
+    card = (folder / "README.md").read_text("utf-8")
+    assert card.count("not filtered by a reward") == 2 and "filtered by reward" not in card and "奖励" not in card
+    given = {stage: plan.folder(stage) for stage in ("ingest", "curate", "score", "mix")}
+    report = (plan.run_alone(plan.step_of("report"), given, tmp_path / "report", CONTEXT) / "report.md").read_text("utf-8")
+    assert "The medical records are not filtered by a reward." in report and "by reward" not in report
+
+
 @pytest.mark.parametrize(("kind", "pattern"), [("preference", "rankings.jsonl"), ("question", "medQA.test.txt"), ("book", "books")])
 def test_raw_data_without_a_kind_fails_right_after_ingest(kind, pattern, tmp_path, capsys):
     table = tomllib.loads(QUICKSTART.read_text("utf-8"))

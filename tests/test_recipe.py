@@ -28,18 +28,34 @@ def test_every_recipe_parses(path):
         ),
         ({"generate": {"decoding": {"topp": 1}}}, r"generate.decoding.topp; did you mean generate.decoding.top_p"),
         ({"zzz": 1}, "unknown key zzz; known here: data, ingest, run"),
-        ({"sft": {"rows": "eight"}}, "r.toml: sft.rows: Expected `int`, got `str`"),
+        ({"sft": {"rows": "eight"}}, "r.toml: sft.rows: is 'eight'; write a whole number"),
         ({"sft": {"rows": 0}}, "r.toml: sft: rows must be positive, not 0"),
-        ({"sft": {"pools": ["medicine"]}}, "Invalid enum value 'medicine'"),
-        ({"data": {}}, "missing required field `root`"),
+        ({"sft": {"pools": ["medicine"]}}, r"sft.pools\[0\]: is 'medicine'; write one of 'general', 'medical'"),
+        ({"data": {}}, "r.toml: data.root: is missing; add it"),
+        ({"curate": {"personal_data": "hide"}}, "curate.personal_data: is 'hide'; write one of 'drop', 'mask'"),
+        ({"mix": {"weights": {"a": 1, "b": "two"}}}, "mix.weights.b: is 'two'; write a number"),
+        ({"curate": {"sources": {"a": {"min_answer_chars": "x"}}}}, "curate: sources.a: min_answer_chars: is 'x'; write a whole number"),
+        ({"curate": {"sources": {"a": {"max_repeats": 0}}}}, "curate: sources.a: max_repeats is 0; write a number of at least 1"),
         ({"tokenizer": {"template": "alpacca"}}, "unknown prompt template 'alpacca'; known: medchatzh"),
-        ({"sft": 3}, "sft: Expected `object`, got `int`"),
+        ({"sft": 3}, "sft: is 3; write a table of keys and values"),
     ],
 )
 def test_mistakes_are_told_with_file_and_path(changes, message):
     table = {**MINIMAL, **changes}
     with pytest.raises(ValueError, match=message):
         recipe.convert(table, Recipe, "r.toml")
+
+
+def test_what_is_missing_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('[data]\nroot = "medchatzh:samples"\n', "utf-8")
+    with pytest.raises(ValueError, match=r"mine.toml: ingest.sources: is empty; add at least one \[\[ingest.sources\]\] with name"):
+        Plan(path, [], tmp_path)
+    path.write_text("[[ingest.sources]]\nname = 'a'\npath = '*'\n", "utf-8")
+    with pytest.raises(ValueError, match="mine.toml: data: is missing; add it"):
+        Plan(path, [], tmp_path)
+    with pytest.raises(ValueError, match=r"--runs .*: .*mine.toml is a file; give a folder"):
+        Plan(RECIPES / "quickstart.toml", [], path)
 
 
 def test_overrides_are_toml_values_or_strings():
@@ -165,6 +181,8 @@ def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
         ("pretrain.architecture={max_positions=64}", "max_new_tokens = 160 leaves no room .*max_positions = 64"),
         ("sft.pools=[]", "sft.pools: is empty"),
         ("mix.weights={nobody=0.5}", "mix.weights.nobody: no such source; known: .*western"),
+        ("curate.sources.zzz.min_answer_chars=3", "curate.sources.zzz: no such source; known: .*western"),
+        ("curate.medical.tokenizer=/nope", "curate: tokenizer /nope: counts nothing, as min_answer_tokens is 0"),
         ("mix.max_by_source={western=-1}", "weights and bounds must not be negative"),
     ],
 )

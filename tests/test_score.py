@@ -230,6 +230,15 @@ def test_judging_drops_nothing_but_what_is_too_long(judge, tmp_path):
     assert (result.num_in, result.num_out, result.dropped) == (3, 2, {"too_long": 1})
 
 
+def test_without_a_reward_all_records_pass_and_no_model_is_needed(tmp_path):
+    curated, out = tmp_path / "curate", tmp_path / "out"
+    curated.mkdir(), out.mkdir()
+    write(curated / "medical.jsonl", records(7))
+    result = score.run(score.Config(kind="none"), {"curate": curated}, out, Context())
+    assert list(read(out / "medical.jsonl", Dialogue)) == records(7)
+    assert (result.num_in, result.num_out, dict(result.dropped), result.facts) == (7, 7, {}, {"kind": "none"})
+
+
 @pytest.mark.parametrize(("kind", "threshold"), [("quantile", 1.0), ("probability", 0.0), ("probability", 1.0)])
 def test_thresholds_that_mean_nothing_are_refused(kind, threshold):
     with pytest.raises(ValueError, match="threshold: a "):

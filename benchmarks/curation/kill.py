@@ -3,9 +3,10 @@
     python benchmarks/curation/kill.py CORPUS --work FOLDER [--times 20] [--workers 2] [--seed 1]
 
 One kill in four falls into ingest and one into report, two into curate; half of them hit all processes, half one worker (where there is
-one). Then all commands run again, to the end. Compared with an undisturbed run:
-SHA-256 of every file of the three folders, manifests but for their seconds. Also watched: no finished shard is made again, and at the
-kill no more shards were under way than there are workers. Exit status 1 where anything differs.
+one). A moment between two stages counts for nothing, and another is drawn. Then all commands run again, to the end. Compared with an
+undisturbed run: SHA-256 of every file of the three folders, manifests but for their seconds. Also watched: no finished shard is made
+again, and at the kill no more shards were under way than there are workers. The table goes to benchmarks/results/kills.md. Exit status 1
+where anything differs.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from compare import HERE
-from measure import family
+from measure import family, machine
 
 RECIPE = HERE / "full.toml"
+RESULT = HERE.parent / "results" / "kills.md"
 
 
 def main() -> None:
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--recipe", type=Path, default=RECIPE)
+    parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     chance = random.Random(options.seed)
     wanted: dict[str, str] = {}
@@ -51,15 +55,21 @@ def main() -> None:
             ends.append(ends[-1] + time.perf_counter() - started)
         wanted = digests(options.work / name)
         shutil.rmtree(options.work / name)
-    print(f"undisturbed: {', '.join(f'{end:.1f}' for end in ends[1:])} s, {len(wanted)} files\n")
-    print("| killed after s | who | in | shards lost | finished ones done again | same |\n|---|---|---|---|---|---|")
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    tell(f"undisturbed: {', '.join(f'{end:.1f}' for end in ends[1:])} s, {len(wanted)} files\n")
+    tell("| killed after s | who | in | shards lost | finished ones done again | same |\n|---|---|---|---|---|---|")
     stages: Counter[str] = Counter()
     num_bad = 0
     for number in range(options.times):
         runs = options.work / f"killed-{number}"
         commands = " && ".join(sequence(options, runs))
-        stage, who, lost = "over", "", 0
-        while stage == "over":  # it was faster than the undisturbed run
+        stage, who, lost = "", "", 0
+        while not stage:
             shutil.rmtree(runs, ignore_errors=True)
             part = (0, 1, 2, 1)[number % 4]
             moment = chance.uniform(*ends[part : part + 2])
@@ -71,10 +81,13 @@ def main() -> None:
         stages[stage] += 1
         num_bad += not is_good
         told = ", ".join(different[:5]) or "yes"
-        print(f"| {moment:.2f} | {who} | {stage} | {lost} | {len(redone)} | {told} |", flush=True)
+        tell(f"| {moment:.2f} | {who} | {stage} | {lost} | {len(redone)} | {told} |")
         if is_good:
             shutil.rmtree(runs)
-    print(f"\n{options.times - num_bad} of {options.times} resumed runs are the same; killed in: {dict(stages)}")
+    inside = ", ".join(f"{stage} {count}" for stage, count in sorted(stages.items()))
+    tell(f"\n{options.times - num_bad} of {options.times} resumed runs are the same. Kills by stage: {inside}.")
+    made_by = f"{machine({'medchatzh': version('medchatzh')})}.\n\n    python {shlex.join(sys.argv)}\n"
+    options.out.write_text("\n".join(["# Kills\n", *lines, "", made_by]))
     sys.exit(num_bad > 0)
 
 
@@ -92,21 +105,26 @@ def sequence(options: argparse.Namespace, runs: Path) -> tuple[str, str, str]:
 
 
 def kill_one(commands: str, runs: Path, moment: float, chance: random.Random, *, single: bool) -> tuple[str, str, int]:
-    """Start, kill at the moment (all processes, or one worker), wait for the end. (stage, who, shards under way)."""
+    """Start, kill at the moment (all processes, or one worker), wait for the end. (stage, who, shards under way).
+
+    The stage is '' where the moment lay in none: all was done before, or one stage was over and the next not begun.
+    """
     process = subprocess.Popen(["sh", "-c", commands], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(moment)
     if process.poll() is not None:
-        return "over", "", 0
+        return "", "", 0
     stage = where(runs)
     workers = [found for found in family(process.pid) if single and _is_worker(found)]
     lost = sum(not path.name.isdecimal() for path in shards(runs))
     if workers:
         os.kill(chance.choice(workers), signal.SIGKILL)
         process.wait(600)
-        return stage, "a worker", lost
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return stage, "all", lost
+    else:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    if where(runs) != stage:  # it ended while the kill was on its way
+        stage = ""
+    return stage, "a worker" if workers else "all", lost
 
 
 def _is_worker(process: int) -> bool:
@@ -118,10 +136,10 @@ def _is_worker(process: int) -> bool:
 
 
 def where(runs: Path) -> str:
-    """The stage that is at work."""
+    """The stage that is at work; '' between two."""
     found = [path.name.partition("-")[0].removesuffix(".partial") for path in runs.glob("*/*.partial")]
     found += [path.name.removesuffix(".partial") for path in runs.glob("*.partial")]
-    return found[0] if found else "between stages"
+    return found[0] if found else ""
 
 
 def shards(runs: Path) -> Iterator[Path]:

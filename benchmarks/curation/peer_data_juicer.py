@@ -1,9 +1,10 @@
 """The same work in Data-Juicer, run by its own Python: `peer_data_juicer.py IN OUT WORKERS MODE`, IN/*.jsonl → OUT/kept.jsonl.
 
-MODE `reasons` is the same work as everybody's: its tracer writes what each operator drops (all of it, not a sample), so length and
-personal data are operators of their own. MODE `tuned` is the fastest way found, in which nothing tells what was dropped or why: no
-tracer, both rules in one operator, turbo mode (off by default; no batches of one), and, as for datatrove, MinHash alone for both kinds of
-duplicates. In its favour in both: batched rules, no cache files, what a mapper changes is not traced.
+Both modes write what each operator drops: its tracer is on and told to write all, not a sample (of duplicates it writes one pair a
+group, whatever the group's size), so length and personal data are operators of their own. MODE `documented` is the way its documentation
+shows: an exact deduplicator, then MinHash. MODE `tuned` is the fastest one found that writes its reasons: turbo mode (off by default; no
+batches of one), and, as for datatrove, MinHash alone for both kinds of duplicates. In its favour in both: batched rules, no cache files,
+what a mapper changes is not traced.
 """
 
 from __future__ import annotations
@@ -49,14 +50,6 @@ class PersonalDataFilter(Rules):
         return not personal_data(text)
 
 
-@OPERATORS.register_module("both_rules_filter")
-class BothRulesFilter(Rules):
-    """Cheaper than two, as each costs a pass over the data set."""
-
-    def is_sound(self, text: str, start: int) -> bool:
-        return is_long_enough(text[start:]) and not personal_data(text)
-
-
 @OPERATORS.register_module("list_numbers_mapper")
 class ListNumbersMapper(Mapper):
     _batched_op = True
@@ -69,7 +62,7 @@ class ListNumbersMapper(Mapper):
 
 def main() -> None:
     source, out, workers, mode = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    filters = ["short_answer_filter", "personal_data_filter"] if mode == "reasons" else ["both_rules_filter"]
+    filters = ("short_answer_filter", "personal_data_filter")
     batched = "".join(f"  - {name}:\n      batch_size: 1000\n" for name in (*filters, "list_numbers_mapper"))
     exact = "" if mode == "tuned" else "  - document_deduplicator:\n      lowercase: true\n      ignore_non_character: true\n"
     out.mkdir(parents=True)
@@ -83,7 +76,7 @@ ds_cache_dir: {(out / "cache").resolve()}
 np: {workers}
 use_cache: false
 turbo: {str(mode == "tuned").lower()}
-open_tracer: {str(mode == "reasons").lower()}
+open_tracer: true
 op_list_to_trace: [{", ".join(filters)}, document_deduplicator, document_minhash_deduplicator]
 trace_num: 1000000000
 process:

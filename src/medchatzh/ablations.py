@@ -12,7 +12,7 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "books": {"pretrain": {"epochs": 0}},
     "medical": {"sft": {"pools": ["general"]}},
     "general": {"sft": {"pools": ["medical"]}},
-    "reward_filter": {"score": {"kind": "quantile", "threshold": 0}},
+    "reward_filter": {"score": {"kind": "none"}},
     "near_duplicates": {"curate": {"duplicates": {"near": False}}},
     "repairs": {"curate": {"repairs": []}},
 }

@@ -331,7 +331,9 @@ def _judges(inputs: Mapping[str, Path]) -> Iterator[tuple[RewardModel, dict[tupl
             continue
         judging = _manifest(path)
         model = judging.facts.get("reward_fingerprint") if judging else None
-        filtered = bool(filtering.dropped) and filter_model == model if filtering and filter_model and model else None
+        filtered = None
+        if filtering and (not filtering.dropped or (filter_model and model)):
+            filtered = bool(filtering.dropped) and filter_model == model
         yield RewardModel(metric=f"{REWARD}{mark}{name}", fingerprint=model or path.name, filtered=filtered), read_rewards(path)
 
 

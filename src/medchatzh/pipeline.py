@@ -55,7 +55,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     """A whole recipe: a table a stage, and `arms` (name → changes to the recipe) for ablations."""
 
     data: Data
-    ingest: ingest.Config
+    ingest: ingest.Config = ingest.Config()
     run: Run = Run()
     curate: curate.Config = curate.Config()
     books: books.Config = books.Config()
@@ -130,6 +130,8 @@ class Plan:
         self._disagreements = [(stage, f"{path}: {what}") for changed in everyone for stage, what in _disagreements(changed)]
         self.root = recipes.resolve_root(self.recipe.data.root, path).resolve()
         self.runs = runs / (self.recipe.run.name or path.stem)
+        if file := next((each for each in (self.runs, *self.runs.parents) if each.is_file()), None):
+            raise ValueError(f"--runs {runs}: {file} is a file; give a folder")
         self.seed = self.recipe.run.seed
         self.steps: dict[str, Step] = {}
         self._digests = Digests(self.runs / ".digests.json")
@@ -220,7 +222,8 @@ class Plan:
         add("tokenizer", "tokenizer", "curate", "books", outside="path")
         add("pretrain", "train.pretrain", "books", "tokenizer", outside="base", resumable=True)
         add("reward", "train.reward", "ingest", "pretrain", outside="base", resumable=True)
-        add("score", "score", "reward", "curate", resumable=True)
+        judges = () if changed.score.kind == "none" else ("reward",)
+        add("score", "score", *judges, "curate", resumable=True)
         add("mix", "mix", "ingest", "curate", "score", resumable=True)
         add("sft", "train.sft", "pretrain", "mix", resumable=True)
 
@@ -364,9 +367,13 @@ def _disagreements(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if not recipe.sft.pools:
         yield "sft", "sft.pools: is empty; write at least one of 'general', 'medical'"
     names = {source.name for source in recipe.ingest.sources}
-    for key in ("weights", "max_by_source"):
-        if unknown := getattr(recipe.mix, key).keys() - names:
-            yield "mix", f"mix.{key}.{min(unknown)}: no such source; known: {', '.join(sorted(names))}"
+    for stage, key, by_source in (
+        ("curate", "sources", recipe.curate.sources),
+        ("mix", "weights", recipe.mix.weights),
+        ("mix", "max_by_source", recipe.mix.max_by_source),
+    ):
+        if unknown := by_source.keys() - names:
+            yield stage, f"{stage}.{key}.{min(unknown)}: no such source; known: {', '.join(sorted(names))}"
 
 
 def _check_kinds(manifest: Manifest, stages: set[str]) -> None:

@@ -18,6 +18,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 S = TypeVar("S", bound=Settings)
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text in quotation marks",
+    "bool": "true or false",
+    "array": "a list in [ ]",
+    "object": "a table of keys and values",
+}
+"""What msgspec calls types, in plain words."""
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -69,9 +78,42 @@ def convert(table: Mapping[str, Any], kind: type[S], where: str) -> S:
     try:
         return msgspec.convert(table, kind)
     except msgspec.ValidationError as error:
-        message, _, path = str(error).partition(" - at `$")
-        path = path.rstrip("`").lstrip(".")
-        raise ValueError(f"{where}: {path or 'recipe'}: {message}") from None
+        found = re.fullmatch(r"(.*?)(?: - at `\$([^`]*)`)?", str(error), re.DOTALL)
+        assert found
+        path, message = _plainly(found[2] or "", found[1], table, kind)
+        raise ValueError(f"{where}: {path}: {message}" if path else f"{where}: {message}") from None
+
+
+def _plainly(path: str, message: str, table: Mapping[str, Any], kind: Any) -> tuple[str, str]:
+    """A place and msgspec's message about it, in the words of a recipe's author: what stands there, and what to write."""
+    place = ""
+    value: Any = table
+    for step in re.findall(r"\w+|\[[^\]]*\]", path):
+        if step == "[...]":  # msgspec does not say under which key
+            kind = get_args(kind)[-1]
+            key = next(key for key, item in value.items() if not _fits(item, kind))
+            place, value = f"{place}.{key}", value[key]
+        elif step.startswith("["):
+            kind = get_args(kind)[0]
+            place, value = place + step, value[int(step[1:-1])]
+        else:
+            kind = next(field.type for field in msgspec.structs.fields(kind) if field.encode_name == step)
+            place, value = f"{place}.{step}".lstrip("."), value[step]
+    if expected := re.fullmatch(r"Expected `(\w+)`, got `\w+`", message):
+        return place, f"is {value!r}; write {_WORDS.get(expected[1], expected[1])}"
+    if message.startswith("Invalid enum value"):
+        return place, f"is {value!r}; write one of {', '.join(map(repr, get_args(kind)))}"
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", message):
+        return f"{place}.{missing[1]}".lstrip("."), "is missing; add it"
+    return place, message
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _reject_unknown(table: Mapping[str, Any], kind: type[Settings], where: str, path: str) -> None:

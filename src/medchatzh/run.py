@@ -138,7 +138,8 @@ class Digests:
 
     def __getitem__(self, path: Path) -> str:
         stat = path.stat()
-        key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}"
+        place = os.fsencode(path.resolve()).decode("utf-8", "backslashreplace")  # the name may be no UTF-8, the cache is
+        key = f"{place}|{stat.st_size}|{stat.st_mtime_ns}"
         if key not in self._known:
             self._known[key] = sha256(path)
         return self._known[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -41,9 +42,10 @@ Chunk = tuple[np.ndarray, list[tuple[Turn, ...]]]
 class Config(Settings, frozen=True, kw_only=True):
     threshold: float = 0.5
     """Records that score below it are dropped. The paper: 0.5, on an unbounded regression score."""
-    kind: Literal["absolute", "quantile", "probability"] = "absolute"
-    """`absolute`: the score itself; `quantile`: the share of records to drop, for a reward model whose scale means nothing;
-    `probability`: the chance to be preferred over another answer to the same question, calibrated on the held-out rankings."""
+    kind: Literal["absolute", "quantile", "probability", "none"] = "absolute"
+    """`none`: keep all medical records unscored, so that a mix needs no reward model; `absolute`: the score itself; `quantile`: the share
+    of records to drop, for a reward model whose scale means nothing; `probability`: the chance to be preferred over another answer to
+    the same question, calibrated on the held-out rankings."""
     max_tokens: int = 1024
     """A longer dialogue is scored in runs of whole exchanges, and has their mean (reward_score.py of the paper's repository: 1,024)."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -62,6 +64,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     Writes scores.jsonl; when filtering also medical.jsonl and rejects.jsonl. Under torchrun this is the first process; see `assist`.
     """
     filters = "curate" in inputs
+    if filters and config.kind == "none":
+        return _unscored(inputs["curate"] / "medical.jsonl", out)
     calibrated = None
     if filters and config.kind == "probability":  # first, so that too few rankings are told before hours of scoring
         calibrated = read_calibration(inputs["reward"], config.threshold, context.seed)
@@ -92,6 +96,8 @@ def assist(config: Config, inputs: Mapping[str, Path], context: Context) -> None
     """
     if context.cache is None:
         raise ValueError("score: several processes meet in a cache; give the context one")
+    if "curate" in inputs and config.kind == "none":
+        return
     scoring = _Scoring(config, inputs, context.cache, context)
     scoring.add_missing(scoring.keys(), share=(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])))
 
@@ -213,6 +219,16 @@ def _checkpoint_hash(manifest: Manifest) -> str:
     """Of the names and bytes of the checkpoint's files, as the reward stage's manifest has them: weights, tokenizer, template."""
     files = {name: digest for name, digest in manifest.outputs.items() if name.startswith("checkpoint/")}
     return hashlib.sha256(msgspec.json.encode(files, order="deterministic")).hexdigest()[:16]
+
+
+def _unscored(records: Path, out: Path) -> Result:
+    """All records pass."""
+    shutil.copyfile(records, out / "medical.jsonl")
+    (out / "rejects.jsonl").touch()
+    (out / "scores.jsonl").touch()
+    with records.open("rb") as file:
+        num_records = sum(1 for _ in file)
+    return Result(num_in=num_records, num_out=num_records, facts={"kind": "none"})
 
 
 def _filter(

@@ -331,6 +331,8 @@ def test_tables_by_named_columns(read, format: str, content: str) -> None:
     assert found[0].category == "内科"
     assert reasons(found) == ["kept", "missing_question"]
     assert set(reasons(read(content, format=format, columns={"question": "没有", "answer": "也没有"}))) == {"unknown_format"}
+    [told, *_] = read(content, format=format, columns={"question": "没有", "answer": "a"})
+    assert (told.reason, told.detail) == ("missing_question", "no column 没有 among q, a, dept")
 
 
 @pytest.mark.parametrize("format", sorted(FORMATS))

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from medchatzh import recipe, records
+from medchatzh.cli import main
 from medchatzh.ingest import Config, Source, Tally, raw_files, read_source, run
-from medchatzh.run import Context, Result
+from medchatzh.run import Context, Result, read_manifest
 
 PAIR = {"question": "问", "answer": "答"}
 
@@ -287,3 +289,44 @@ def test_a_zip_with_a_broken_name_is_set_aside_and_its_neighbours_are_read(tmp_p
     write(tmp_path / "b.jsonl", PAIR)
     result = ingest(tmp_path, tmp_path / "out", Source(name="x", path="*"))
     assert (result.num_out, result.dropped) == (1, {"corrupt_file": 1})
+
+
+def test_names_that_are_no_utf8_are_read_under_a_decoded_name(tmp_path: Path) -> None:
+    """A zip with GBK names, unpacked on Linux: files and folders, one that decodes by nothing, one whose name stands there in UTF-8 too."""
+    root = tmp_path / "raw"
+    for name in (
+        "内科.jsonl".encode("gbk"),
+        "外科/甲.jsonl".encode("gbk"),
+        b"\xff\xff.jsonl",
+        "儿科.jsonl".encode(),
+        "儿科.jsonl".encode("gbk"),
+    ):
+        write(root / os.fsdecode(name), {**PAIR, "question": f"{name!r}"})
+    recipe_path = tmp_path / "names.toml"
+    recipe_path.write_text(f'[data]\nroot = "{root}"\n[[ingest.sources]]\nname = "x"\npath = "**/*.jsonl"\n', "utf-8")
+    for _ in range(2):  # the second time digests are remembered
+        assert main(["ingest", str(recipe_path), "--runs", str(tmp_path / "runs"), "--workers", "2"]) == 0
+    [folder] = (tmp_path / "runs/names").glob("ingest-*")
+    origins = {one.origin: one.turns[0].content for one in records.read(folder / "dialogues.jsonl", records.Dialogue)}
+    expected = {
+        "内科.jsonl:1": "内科.jsonl".encode("gbk"),
+        "外科/甲.jsonl:1": "外科/甲.jsonl".encode("gbk"),
+        "\\xff\\xff.jsonl:1": b"\xff\xff.jsonl",
+        "儿科.jsonl:1": "儿科.jsonl".encode(),
+        "\\xb6\\xf9\\xbf\\xc6.jsonl:1": "儿科.jsonl".encode("gbk"),
+    }
+    assert origins == {name: f"{raw!r}" for name, raw in expected.items()}
+    assert read_manifest(folder).files.keys() == {name.removesuffix(":1") for name in expected}
+
+
+def test_a_file_without_records_and_one_cut_at_once_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "empty.json", "[]")
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(json.dumps(PAIR).encode())[:12])
+    write(tmp_path / "strange.jsonl", "null")
+    assert ingest(tmp_path, tmp_path / "out", Source(name="x", path="*.*")).dropped == {
+        "corrupt_file": 1, "empty_file": 1, "unknown_format": 1,
+    }  # fmt: skip
+    details = {one.origin: one.detail for one in records.read(tmp_path / "out/rejects.jsonl", records.Reject)}
+    assert details["empty.json:1"] == "no record in it"
+    assert details["cut.jsonl.gz:1"].endswith("; nothing could be read") and "Error" not in details["cut.jsonl.gz:1"]
+    assert "NoneType" not in details["strange.jsonl:1"]

@@ -11,7 +11,7 @@ from medchatzh.curate.privacy import DEFAULT_KINDS, KINDS, in_pool
 from medchatzh.curate.repair import REPAIRS
 from medchatzh.curate.rules import GeneralRules, PoolRules, all_rules, check_names, chosen
 from medchatzh.curate.rules.tokens import tokenizer_file
-from medchatzh.recipe import Settings
+from medchatzh.recipe import Settings, convert
 
 
 class Duplicates(Settings, frozen=True, kw_only=True):
@@ -20,7 +20,8 @@ class Duplicates(Settings, frozen=True, kw_only=True):
     exact: bool = True
     """Drop records that equal an earlier one but for width, case, white space and punctuation."""
     near: bool = True
-    """Drop records that are nearly an earlier one."""
+    """Drop records that are nearly an earlier one. A record is compared with at most 64 kept ones of a MinHash key, so that where thousands
+    of answers share one template some near duplicates stay (recall .968 there)."""
     min_similarity: float = 0.8
     """Jaccard similarity of the sets of five-character shingles of question and answers from which on a record is a near duplicate."""
     same_question: Literal["keep", "first", "longest"] = "keep"
@@ -88,9 +89,9 @@ class Config(Settings, frozen=True, kw_only=True):
         chosen(self.rules)
         check_names("repairs", self.repairs, tuple(REPAIRS))
         check_names("personal_kinds", self.personal_kinds, KINDS)
-        for source in self.sources:
-            for pool in ("general", "medical"):
-                self.thresholds(pool, source)
+        rules = self._all_thresholds()
+        if idle := {one.tokenizer for one in rules if one.tokenizer} - {one.tokenizer for one in rules if one.min_answer_tokens}:
+            raise ValueError(f"tokenizer {min(idle)}: counts nothing, as min_answer_tokens is 0; set it, or leave the tokenizer out")
 
     @property
     def masks(self) -> bool:
@@ -103,10 +104,13 @@ class Config(Settings, frozen=True, kw_only=True):
 
     def files(self) -> dict[str, Path]:
         """The tokenizers that answers are counted by: other tokenizers give other records."""
-        pools = ("general", "medical")
-        rules = [self.general, self.medical, *(self.thresholds(pool, source) for source in self.sources for pool in pools)]
-        named = {one.tokenizer for one in rules if one.min_answer_tokens}
+        named = {one.tokenizer for one in self._all_thresholds() if one.min_answer_tokens}
         return {f"tokenizer {name}": tokenizer_file(name) for name in sorted(named)}
+
+    def _all_thresholds(self) -> list[PoolRules]:
+        """Those of the pools, and of each source as if of either pool."""
+        of_sources = (self.thresholds(pool, source) for source in self.sources for pool in ("general", "medical"))
+        return [self.general, self.medical, *of_sources]
 
     def thresholds(self, pool: str, source: str) -> PoolRules:
         """The thresholds in force for a source of a pool; ValueError for a threshold that is none."""
@@ -115,7 +119,4 @@ class Config(Settings, frozen=True, kw_only=True):
         if not changes:
             return rules
         check_names(f"sources.{source}", tuple(changes), tuple(rules.__struct_fields__))
-        try:
-            return msgspec.convert(msgspec.structs.asdict(rules) | changes, type(rules))
-        except msgspec.ValidationError as error:
-            raise ValueError(f"sources.{source}: {error}") from None
+        return convert(msgspec.structs.asdict(rules) | changes, type(rules), f"sources.{source}")

@@ -211,7 +211,9 @@ class Tracer:
             if reject := _decoded(folder, "rejects", record.id, Reject):
                 yield Step("score", "dropped", reject.reason, reject.detail, threshold, notes=notes)
                 return
-            if score is not None:
+            if facts.get("kind") == "none":
+                yield Step("score", "kept", detail="没有奖励筛选 / not filtered by a reward")
+            elif score is not None:
                 yield Step("score", "kept", detail=f"reward {score.value:.4f}", thresholds=threshold, notes=notes)
         yield from self._mixed(record)
 

@@ -6,6 +6,7 @@ ones too, so that they stay when a reader learns to save more rows; benchmark qu
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -13,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medchatzh import shards
+from medchatzh.ingest.files import decoded_name
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.units import FILES, Tally, Unit, cut, number, numberings, read_source, read_unit
 from medchatzh.recipe import Settings
@@ -21,7 +23,7 @@ from medchatzh.run import Context, Result
 
 __all__ = ["LIBRARIES", "VERSION", "Config", "Source", "Tally", "raw_files", "read_source", "run"]
 
-VERSION = 5
+VERSION = 6
 LIBRARIES = ("openpyxl", "pyarrow")
 SEEDED = False
 
@@ -42,12 +44,20 @@ def raw_files(config: Config, root: Path) -> dict[str, Path]:
     """The files of all sources, name relative to `root` (with '/') → path, sorted. ValueError where a source's glob finds none."""
     found: dict[str, Path] = {}
     for source in config.sources:
-        here = {path.relative_to(root).as_posix(): path for path in root.glob(source.path) if path.is_file()}
+        here = {_name(path.relative_to(root), root): path for path in root.glob(source.path) if path.is_file()}
         here = {name: path for name, path in here.items() if _matches(name, source.path)}
         if not here:
             raise ValueError(f"source {source.name!r}: no file matches {source.path} in {root}; correct its path, or data.root")
         found |= here
     return dict(sorted(found.items()))
+
+
+def _name(path: Path, root: Path) -> str:
+    """A path below `root` as text that can be written, whatever its bytes: a zip with GBK names, unpacked on Linux, leaves such."""
+    decoded = "/".join(decoded_name(os.fsencode(part)) for part in path.parts)
+    if decoded != path.as_posix() and (root / decoded).exists():  # the same name in UTF-8 stands beside it
+        return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return decoded
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -231,22 +231,22 @@ def _open_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
 
 def _zip_name(info: zipfile.ZipInfo) -> str:
     """Without the UTF-8 flag a zip says nothing of its names' encoding; Python reads cp437, Chinese Windows wrote GBK."""
-    if info.flag_bits & 0x800:
-        return info.filename
-    raw = info.filename.encode("cp437", "replace")
+    return info.filename if info.flag_bits & 0x800 else decoded_name(info.filename.encode("cp437", "replace"))
+
+
+def decoded_name(raw: bytes) -> str:
+    """The name of a file: UTF-8, else GB18030 (Chinese Windows), else with its strange bytes as escapes."""
     for encoding in ("utf-8", "gb18030"):
-        try:
+        with suppress(UnicodeDecodeError):
             return raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    return info.filename
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _tar_members(name: str, path: Path, declared: str, depth: int) -> Iterator[Part]:
     """Streams, since seeking back in a compressed tar unpacks it anew; a member is spooled to disk, to be read twice."""
     with tarfile.open(path, "r|*", encoding="utf-8", errors="surrogateescape") as archive:
         for member in archive:
-            inner = _tar_name(member.name).removeprefix("./")
+            inner = decoded_name(member.name.encode("utf-8", "surrogateescape")).removeprefix("./")
             stream = archive.extractfile(member) if member.isfile() else None
             if stream is None or _is_system_file(inner):
                 continue
@@ -258,14 +258,6 @@ def _tar_members(name: str, path: Path, declared: str, depth: int) -> Iterator[P
                     yield from _packed_member(f"{name}!{inner}", opener, declared, depth)
                 else:
                     yield Part(f"{name}!{inner}", opener, declared)
-
-
-def _tar_name(name: str) -> str:
-    raw = name.encode("utf-8", "surrogateescape")
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return raw.decode("gb18030", "replace")
 
 
 def _is_system_file(inner: str) -> bool:

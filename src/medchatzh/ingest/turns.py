@@ -24,6 +24,12 @@ class Unusable(ValueError):
         self.detail = detail
 
 
+def called(value: Any) -> str:
+    """A JSON value's type in plain words."""
+    words = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+    return words.get(type(value), "null")
+
+
 def text_of(value: Any, field: str) -> str:
     """A field's text without outer white space; '' for null. OpenAI's lists of text parts are joined."""
     if isinstance(value, str):
@@ -34,7 +40,7 @@ def text_of(value: Any, field: str) -> str:
         return str(value)
     if isinstance(value, list) and all(isinstance(part, dict) and part.get("type") == "text" for part in value):
         return "\n".join(text_of(part.get("text"), field) for part in value)
-    raise Unusable("unknown_format", f"{field} is a {type(value).__name__}, not text")
+    raise Unusable("unknown_format", f"{field} is {called(value)}, not text")
 
 
 def first_text(value: Any, field: str) -> str:
@@ -47,11 +53,11 @@ def first_text(value: Any, field: str) -> str:
 def utterances(items: Any, field: str, speaker: str = "", content: str = "") -> list[tuple[Role, str]]:
     """A list of {speaker: …, content: …} as (role, text); the keys are from/value or role/content unless given."""
     if not isinstance(items, list):
-        raise Unusable("unknown_format", f"{field} is a {type(items).__name__}, not a list of turns")
+        raise Unusable("unknown_format", f"{field} is {called(items)}, not a list of turns")
     found: list[tuple[Role, str]] = []
     for number, item in enumerate(items):
         if not isinstance(item, dict):
-            raise Unusable("unknown_format", f"{field}[{number}] is a {type(item).__name__}, not a turn")
+            raise Unusable("unknown_format", f"{field}[{number}] is {called(item)}, not a turn")
         name_key = speaker or ("from" if "from" in item else "role")
         text_key = content or ("value" if "value" in item else "content")
         name = item.get(name_key)

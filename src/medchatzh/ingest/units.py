@@ -205,23 +205,27 @@ def _found(source: Source, files: Mapping[str, Path], tally: Tally, span: Span |
         try:
             for part in _parts(name, path, source, span):
                 tally.num_files += is_first
+                num_rows = 0
                 try:
                     chosen = format_of(part, source)
                     for line, item in chosen.read(part, source):
+                        num_rows += 1
                         if isinstance(item, Record):
                             yield name, part.name, line, item
                         else:
                             pending.append(Piece(part.name, line, item))
                             owners[part.name] = name
                             merge = chosen.merge
+                    if not num_rows and not span:
+                        yield name, part.name, 1, reject("empty_file", "no record in it")
                     tally.encodings[part.encoding] = tally.encodings.get(part.encoding, 0) + is_first
                 except Unreadable as error:
                     yield name, part.name, 1, reject(error.reason, error.detail)
                 except CORRUPT as error:  # the other members of a zip can be read nevertheless
-                    yield name, part.name, 1, _corrupt(error)
+                    yield name, part.name, 1, _corrupt(error, num_rows)
                 tally.formats |= part.formats
         except CORRUPT as error:
-            yield name, name, 1, _corrupt(error)
+            yield name, name, 1, _corrupt(error, tally.files[name][0])
     if merge:
         yield from ((owners[part], part, line, record) for part, line, record in merge(pending))
 
@@ -230,10 +234,12 @@ def _parts(name: str, path: Path, source: Source, span: Span | None) -> Iterator
     return iter([Part.of_plain(name, path, *span)]) if span else parts(name, path, source.encoding)
 
 
-def _corrupt(error: Exception) -> Reject:
+def _corrupt(error: Exception, num_rows: int) -> Reject:
+    """`num_rows` were read before the damage."""
     if is_of_machine(error):
         raise error
-    return reject("corrupt_file", f"{type(error).__name__}: {error}; what came before the damage is kept")
+    before = "what came before the damage is kept" if num_rows else "nothing could be read"
+    return reject("corrupt_file", f"{str(error) or 'it is cut off'}; {before}")
 
 
 class Numbering(msgspec.Struct, frozen=True, kw_only=True):

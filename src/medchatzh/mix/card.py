@@ -16,15 +16,17 @@ NAME = "med-mix"
 _LICENCES = ("apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-sa-4.0", "cc0-1.0", "gpl-3.0", "mit", "odc-by")
 """Identifiers of the hub that a card may claim; anything else is `other`, with the table of sources to tell."""
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"), (10**8, "10M<n<100M"))
-_LIMITS = """\
+_REWARD_LIMIT = """\
+- 奖励模型的分数只在同一模型内可比；它偏好什么，数据就偏向什么。
+  Rewards compare within one model only; what it prefers, the data leans to.
+"""
+_LIMITS = f"""\
 - 记录未经医生逐条审核，其中的诊断与用药建议可能过时或有误；不可代替就医。
   The records were not reviewed one by one by physicians; advice in them may be outdated or wrong. No substitute for medical care.
 - 个人信息、广告、与评测集的重叠由规则清除，规则会漏，也会误删；每一条被删的记录及理由留在各阶段的 rejects.jsonl。
   Personal data, advertising and overlap with benchmarks were removed by rules, which miss some and take some wrongly; each reject is
   kept with its reason.
-- 奖励模型的分数只在同一模型内可比；它偏好什么，数据就偏向什么。
-  Rewards compare within one model only; what it prefers, the data leans to.
-- 验证集与训练集没有相同的问题（归一化后的首问），但可能有相近的问题。
+{_REWARD_LIMIT}- 验证集与训练集没有相同的问题（归一化后的首问），但可能有相近的问题。
   No question (first question, normalised) stands in both training and validation; similar ones may.
 - 许可以各来源为准，使用前请核对。
   Licences are those of the sources; check them before use."""
@@ -33,6 +35,7 @@ _LIMITS = """\
 def write(out: Path, inputs: Mapping[str, Path], settings: Settings, seed: int, result: Result) -> None:
     """Write the card of what lies in `out`. A stage folder without a manifest (made by hand) has no rows in it."""
     manifests = {label: found for label in ("ingest", "curate", "score") if (found := _manifest(inputs.get(label))) is not None}
+    is_unscored = _is_unscored(manifests)
     sources = {source["name"]: source for source in manifests["ingest"].config.get("sources", ())} if "ingest" in manifests else {}
     parts = [
         _front_matter(
@@ -40,16 +43,22 @@ def write(out: Path, inputs: Mapping[str, Path], settings: Settings, seed: int, 
         ),
         f"# {NAME}\n\n"
         f"中文医疗与通用指令混合数据：训练 {result.facts['num_train']:,} 条，验证 {result.facts['num_validation']:,} 条。"
-        f"由 MedChatZH 工具链从下列来源清洗、筛选、混合而成。\n\n"
+        f"由 MedChatZH 工具链从下列来源清洗、{'' if is_unscored else '筛选、'}混合而成。\n\n"
         f"Chinese medical and general instructions: {result.facts['num_train']:,} for training, {result.facts['num_validation']:,} for"
-        f" validation. Made from the sources below with the MedChatZH toolchain: curated by rules, filtered by a reward model, mixed.",
+        f" validation. Made from the sources below with the MedChatZH toolchain: curated by rules,"
+        f" {'not filtered by a reward' if is_unscored else 'filtered by a reward model'}, mixed.",
         _counts(result, manifests, sources),
         _fields(out),
         _making(manifests, settings, seed, result),
         _files(out),
-        "## 局限 / Known limits\n\n" + _LIMITS,
+        "## 局限 / Known limits\n\n" + (_LIMITS.replace(_REWARD_LIMIT, "") if is_unscored else _LIMITS),
     ]
     (out / "README.md").write_text("\n\n".join(parts) + "\n", "utf-8")
+
+
+def _is_unscored(manifests: Mapping[str, Manifest]) -> bool:
+    """Whether the recipe has no reward filter (`score.kind = "none"`)."""
+    return "score" in manifests and manifests["score"].facts.get("kind") == "none"
 
 
 def _manifest(folder: Path | None) -> Manifest | None:
@@ -134,16 +143,18 @@ def _making(manifests: Mapping[str, Manifest], settings: Settings, seed: int, re
     ]
     configs = {label: found.config for label, found in manifests.items() if label != "ingest"} | {"mix": msgspec.to_builtins(settings)}
     shown = msgspec.json.format(msgspec.json.encode({"seed": seed, **configs}, order="deterministic"), indent=2).decode()
+    is_unscored = _is_unscored(manifests)
     text = [
         "## 来历 / How it was made",
-        "`medchatzh mix RECIPE.toml`：读取（ingest）→ 规则清洗（curate）→ 医疗数据按奖励筛选（score）→ 混合（mix）。  \n"
-        "Read, curated by rules, medical records filtered by reward, mixed.",
+        "`medchatzh mix RECIPE.toml`：读取（ingest）→ 规则清洗（curate）→"
+        f" {'' if is_unscored else '医疗数据按奖励筛选（score）→ '}混合（mix）。  \n"
+        f"Read, curated by rules, medical records {'not filtered by a reward' if is_unscored else 'filtered by reward'}, mixed.",
         _table(
             ("阶段 / stage", "指纹 / fingerprint", "进 / in", "出 / out", "舍弃 / left out"),
             ((label, made, num_in, num_out, sum(dropped.values())) for label, made, num_in, num_out, dropped in stages),
         ),
     ]
-    if "score" in manifests:
+    if "score" in manifests and not is_unscored:
         facts = manifests["score"].facts
         text.append(
             f"奖励模型 / reward model: `{facts.get('reward_checkpoint', facts.get('reward_fingerprint', ''))}`，"

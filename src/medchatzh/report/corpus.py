@@ -60,7 +60,7 @@ def _streams(inputs: Inputs, by_source: Mapping[str, Any], lost: Counter[tuple[s
         num_in, kept = counts.get("num_in", 0), counts.get("num_out", 0)
         stream = streams[source] = {"原始行 / raw rows": max(read.get(source, {}).get("num_rows", 0), num_in)} if read else {}
         stream |= {"读入 / ingested": num_in, "清洗后 / curated": kept}
-        if "score" in inputs:
+        if inputs.is_reward_filtered:
             kept -= lost["score", source]
             stream["奖励筛选后 / by reward"] = kept
         if "mix" in inputs:
@@ -86,9 +86,10 @@ def _flow(inputs: Inputs, streams: Mapping[str, Mapping[str, int]]) -> Iterator[
     if others := [band for band in bands if band not in largest]:
         sums = tuple(sum(column) for column in zip(*(band.counts for band in others), strict=True))
         bands = [*(band for band in bands if band in largest), Band(f"其余 {len(others)} 个", "floor1", sums)]
+    reward = ("奖励模型只筛选医疗数据；", "Reward filters medical records only; ") if inputs.is_reward_filtered else ("", "")
     note = Both(
-        "蓝：医疗；绿：通用；红：舍弃。奖励模型只筛选医疗数据；最后一列含微调留出的部分",
-        "Blue: medical; green: general; red: dropped. Reward filters medical records only; the last column includes what is held out",
+        f"蓝：医疗；绿：通用；红：舍弃。{reward[0]}最后一列含微调留出的部分",
+        f"Blue: medical; green: general; red: dropped. {reward[1]}the last column includes what is held out",
     )
     chart = Flow("records by source and stage", tuple(column.partition(" / ")[0] for column in columns), tuple(bands))
     yield Figure(Both("各来源的数据在各阶段的去留", "Records by source and stage"), chart, (note,))
@@ -106,12 +107,13 @@ def _flow(inputs: Inputs, streams: Mapping[str, Mapping[str, int]]) -> Iterator[
 def _pools(inputs: Inputs, by_pool: Mapping[str, Any]) -> Iterator[Block]:
     rows = []
     for pool, counts in by_pool.items():
-        kept = counts.get("num_out")
-        after = inputs.manifests["score"].num_out if pool == "medical" and "score" in inputs else kept
-        steps = (counts.get("num_in", 0), kept, after)
-        rows.append(Row((text(f"{POOLS.get(pool, (pool,))[0]} / {pool}"), *map(count, steps), share(after or 0, steps[0]))))
+        steps = [counts.get("num_in", 0), counts.get("num_out")]
+        if inputs.is_reward_filtered:
+            steps.append(inputs.manifests["score"].num_out if pool == "medical" else steps[-1])
+        rows.append(Row((text(f"{POOLS.get(pool, (pool,))[0]} / {pool}"), *map(count, steps), share(steps[-1] or 0, steps[0]))))
     if rows:
-        heads = ("池 / pool", "读入 / ingested", "清洗后 / curated", "奖励筛选后 / by reward", "保留 / kept")
+        by_reward = ("奖励筛选后 / by reward",) if inputs.is_reward_filtered else ()
+        heads = ("池 / pool", "读入 / ingested", "清洗后 / curated", *by_reward, "保留 / kept")
         yield Table(Both("按池的保留", "Kept by pool"), heads, tuple(rows))
 
 
@@ -202,6 +204,8 @@ def _threshold(inputs: Inputs) -> Iterator[Block]:
     if not points:
         if "score" not in inputs:
             yield missing("score", "保留率与阈值的曲线", "retention against the threshold")
+        elif not inputs.is_reward_filtered:
+            yield Text(Both("医疗数据没有经过奖励筛选。", "The medical records are not filtered by a reward."))
         return
     threshold = facts.get("threshold")
     kind = facts.get("kind", "absolute")

@@ -101,6 +101,11 @@ class Inputs:
             found[name] = System(name, f"{name}（{translated}）" if translated else name, kind, arm, tone, made == HUMAN)
         return found
 
+    @property
+    def is_reward_filtered(self) -> bool:
+        """Whether a reward model filtered the medical records: the stage was run, and its kind is not `none`."""
+        return "score" in self and self.facts("score").get("kind") != "none"
+
     def log(self, label: str) -> list[tuple[float, float]]:
         """(step, loss) of a training stage; [] where it left no log."""
         path = self.folders[label] / "metrics.jsonl" if label in self.folders else None

@@ -39,13 +39,14 @@ def _counts(inputs: Inputs) -> list[tuple[str, str, Cell]]:
         return count(inputs.manifests[label].num_out if label in inputs else None)
 
     parameters = facts("sft", "num_parameters")
+    filtered = [("奖励筛选后医疗指令", "medical instructions after reward filter", out("score"))] if inputs.is_reward_filtered else []
     return [
         ("参数量", "parameters", parameters if parameters.value is not None else facts("pretrain", "num_parameters")),
         ("词表", "vocabulary", facts("tokenizer", "vocab_size")),
         ("读入记录", "records ingested", out("ingest")),
         ("古籍章节", "book chapters", out("books")),
         ("清洗后指令", "instructions after curation", out("curate")),
-        ("奖励筛选后医疗指令", "medical instructions after reward filter", out("score")),
+        *filtered,
         ("偏好排序", "preference rankings", count(inputs.manifests["reward"].num_in if "reward" in inputs else None)),
         ("微调训练对话", "dialogues trained on", out("sft")),
     ]

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from medchatzh.ingest.formats.registry import form
-from medchatzh.ingest.turns import Unusable, dialogue, exchange, first_text, text_of
+from medchatzh.ingest.turns import Unusable, called, dialogue, exchange, first_text, text_of
 from medchatzh.records import Dialogue, Role
 
 _PACKED = re.compile(r"<(user|bot)>\s*[:：]")
@@ -43,7 +43,7 @@ def _history(value: Any) -> list[tuple[Role, str]]:
     """`history`: earlier exchanges as [question, answer] pairs."""
     turns: list[tuple[Role, str]] = []
     if value and not isinstance(value, list):
-        raise Unusable("unknown_format", f"history is a {type(value).__name__}, not a list of [question, answer] pairs")
+        raise Unusable("unknown_format", f"history is {called(value)}, not a list of [question, answer] pairs")
     for number, pair in enumerate(value or ()):
         if not isinstance(pair, list) or len(pair) != 2:
             raise Unusable("unknown_format", f"history[{number}] is not a [question, answer] pair")

@@ -9,7 +9,7 @@ from medchatzh.ingest.files import Part
 from medchatzh.ingest.formats.registry import Found, Sample, broken, converted, reader
 from medchatzh.ingest.rows import Broken, json_rows
 from medchatzh.ingest.source import Source
-from medchatzh.ingest.turns import Unusable
+from medchatzh.ingest.turns import Unusable, called
 from medchatzh.records import Document
 
 
@@ -26,7 +26,7 @@ def read(part: Part, source: Source) -> Iterator[Found]:
 
 def convert(leaflet: Any) -> Document:
     if not isinstance(leaflet, str):
-        raise Unusable("unknown_format", f"a {type(leaflet).__name__}, not a text")
+        raise Unusable("unknown_format", f"{called(leaflet)}, not a text")
     name = leaflet.strip().partition("\n")[0].strip()
     if not name:
         raise Unusable("missing_answer", "an empty text")

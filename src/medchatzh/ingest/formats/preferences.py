@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medchatzh.ingest.formats.registry import form
-from medchatzh.ingest.turns import Unusable, normalize_turns, text_of, utterances
+from medchatzh.ingest.turns import Unusable, called, normalize_turns, text_of, utterances
 from medchatzh.records import Preference, Role, Turn
 
 
@@ -15,7 +15,7 @@ from medchatzh.records import Preference, Role, Turn
 def rankings(record: dict[str, Any]) -> Preference:
     answers = record["answers"]
     if not isinstance(answers, list):
-        raise Unusable("unknown_format", f"answers is a {type(answers).__name__}, not a list of {{text, rank}}")
+        raise Unusable("unknown_format", f"answers is {called(answers)}, not a list of {{text, rank}}")
     ranked: list[tuple[str, int]] = []
     for number, answer in enumerate(answers):
         rank = answer.get("rank") if isinstance(answer, dict) else None

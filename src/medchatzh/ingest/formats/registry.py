@@ -11,7 +11,7 @@ from medchatzh.ingest.files import Part
 from medchatzh.ingest.questions import question_of
 from medchatzh.ingest.rows import Broken, Row, first_value, is_json, json_rows
 from medchatzh.ingest.source import Source
-from medchatzh.ingest.turns import Unusable
+from medchatzh.ingest.turns import Unusable, called
 from medchatzh.personal import hide, labelled
 from medchatzh.records import Record, Reject
 
@@ -139,7 +139,7 @@ def read_rows(part: Part, rows: Iterable[Row], forms: Mapping[str, Form], benchm
                 chosen[keys] = best_form(keys, forms.values())
             fitting = chosen[keys]
         if fitting is None:
-            seen = f"keys {', '.join(value)}"[:500] if isinstance(value, dict) else f"a {type(value).__name__}"
+            seen = f"keys {', '.join(value)}"[:500] if isinstance(value, dict) else called(value)
             wanted = next(iter(forms)) if len(forms) == 1 else "any known form"
             yield line, reject("unknown_format", f"{seen}; this is not {wanted}", value)
             continue

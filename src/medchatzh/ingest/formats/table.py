@@ -31,6 +31,9 @@ def _converter(columns: Mapping[str, str]) -> Callable[[dict[str, Any]], Dialogu
     def convert(row: dict[str, Any]) -> Dialogue:
         if question not in row and answer not in row:
             raise Unusable("unknown_format", f"no {question} and no {answer} among {', '.join(row)}")
+        for role, column in (("question", question), ("answer", answer)):
+            if column not in row:
+                raise Unusable(f"missing_{role}", f"no column {column} among {', '.join(row)}")
         more = (text_of(row.get(column), column) if column else "" for column in (category, system))
         made = exchange(first_text(row.get(question), question), first_text(row.get(answer), answer), *more)
         return msgspec.structs.replace(made, id=text_of(row.get(own_id), own_id)) if own_id else made
