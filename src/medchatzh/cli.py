@@ -54,18 +54,10 @@ def parser() -> argparse.ArgumentParser:
         default="processes",
         help="what runs text work: processes here, or a Ray cluster (extra [ray])",
     )
+    own = {"explain": _add_explain, "compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
     for name, help_text in COMMANDS.items():
-        if name == "explain":
-            _add_explain(commands.add_parser(name, help=help_text, description=help_text))
-            continue
-        if name == "compare":
-            _add_compare(commands.add_parser(name, help=help_text, description=help_text))
-            continue
-        if name == "benchmark":
-            _add_benchmark(commands.add_parser(name, help=help_text, description=help_text))
-            continue
-        if name == "claims":
-            _add_claims(commands.add_parser(name, help=help_text, description=help_text))
+        if name in own:
+            own[name](commands.add_parser(name, help=help_text, description=help_text))
             continue
         command = commands.add_parser(name, help=help_text, description=help_text, parents=[shared])
         also = {"chat": ", or a checkpoint folder", "generate": "; none with --questions"}.get(name, "")
