@@ -137,12 +137,14 @@ def test_what_came_before_a_failure_is_kept(tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from medchatzh.models.served.answers import answer_all
 from medchatzh.models.served.wire import Endpoint, Request, Sampling
 from medchatzh.records import Turn, write
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a job in the background of a shell is started without
 url, first, last, cache, out = sys.argv[1:]
 endpoint = Endpoint(base_url=url, model="org/some-model", max_concurrency=4)
 requests = [Request((Turn("user", f"第{n}个问题？"),), Sampling(max_tokens=64), 7) for n in range(int(first), int(last))]

@@ -108,17 +108,19 @@ def test_the_context_bounds_prompt_and_answer(engine):
 
 @pytest.mark.parametrize("decoding", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
 def test_a_stream_is_the_answer_in_pieces(engine, decoding):
+    most = 0
     for turns in DIALOGUES:
         pieces = list(engine.stream(ids_of(engine, turns), decoding, seed=3))
         ((_, generation),) = engine.batcher.decode([Request(input_ids=ids_of(engine, turns), decoding=decoding, seed=3)])
-        assert len(pieces) > 1 and all(pieces)
         expected = TextStream(engine.tokenizer)
         for token in generation.ids[: -1 if generation.finish == "stop" else None]:
             expected.push(token)
         expected.finish()
-        assert "".join(pieces) == expected.text
+        assert "".join(pieces) == expected.text and all(pieces)
+        most = max(most, len(pieces))
         if "\ufffd" not in generation.text:  # random weights write bytes that make no character
             assert expected.text == generation.text
+    assert most > 1  # not of each: what random weights say may be no text at all
 
 
 def test_a_closed_stream_stops_decoding(engine):
