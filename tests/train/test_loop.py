@@ -1,5 +1,7 @@
 """The loop: resumed = uninterrupted, accumulation changes nothing, EOS is learnt, a NaN stops with a remedy."""
 
+from collections import Counter
+
 import msgspec
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
 from medchatzh.run import SCRATCH, Context
 from medchatzh.train import loop, pretrain, reward, sft
 from medchatzh.train.optimization import Optimization
+from medchatzh.train.state import METRICS
+from medchatzh.train.watch import STOPPED
 from tests.models import published
 
 CONTEXT = Context(seed=3, threads=1)
@@ -26,24 +30,31 @@ def data(count=40):
     return collect((ids, ids) for ids in rows)
 
 
-def run(checkpoint, out, config, stop_after=None):
-    model = models.load_causal(checkpoint)
-    batches = loop.Epochs(data(), config, pad_id=0, seed=3)
+def run(checkpoint, out, config, stop_after=None, seed=3):
+    batches = loop.Epochs(data(), config, pad_id=0, seed=seed)
     if stop_after is not None:
 
-        class Stopping:
-            steps_per_epoch = batches.steps_per_epoch
+        def step(number, given=batches.step):
+            if number == stop_after:
+                raise KeyboardInterrupt
+            return given(number)
 
-            def step(self, number):
-                if number == stop_after:
-                    raise KeyboardInterrupt
-                return batches.step(number)
+        batches.step = step
+    (out / SCRATCH).mkdir(parents=True, exist_ok=True)
+    return loop.train(
+        lambda _: models.load_causal(checkpoint),
+        batches,
+        loop.causal(config),
+        config,
+        out,
+        CONTEXT,
+        "test",
+        lambda chosen: [f"r:{i}" for i in chosen],
+    )[0]
 
-        with pytest.raises(KeyboardInterrupt):
-            loop.train(model, Stopping(), loop.causal_loss, lambda batch: batch.num_targets, config, out, CONTEXT, "test")
-        return None
-    loop.train(model, batches, loop.causal_loss, lambda batch: batch.num_targets, config, out, CONTEXT, "test")
-    return model
+
+def losses_of(out):
+    return [msgspec.json.decode(line)["loss"] for line in (out / METRICS).read_bytes().splitlines()]
 
 
 CONFIG = Optimization(row_tokens=64, rows=4, epochs=3, learning_rate=1e-2, save_steps=4, precision="fp32")
@@ -51,18 +62,19 @@ CONFIG = Optimization(row_tokens=64, rows=4, epochs=3, learning_rate=1e-2, save_
 
 def test_resumed_equals_uninterrupted_to_the_bit(checkpoint, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    whole.mkdir(), broken.mkdir()
     expected = run(checkpoint, whole, CONFIG)
-    run(checkpoint, broken, CONFIG, stop_after=9)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, broken, CONFIG, stop_after=9)
     assert [state.name for state in (broken / SCRATCH).glob("state-*")] == ["state-8"]
     resumed = run(checkpoint, broken, CONFIG)
-    assert (broken / loop.METRICS).read_bytes() == (whole / loop.METRICS).read_bytes()
+    assert (broken / METRICS).read_bytes() == (whole / METRICS).read_bytes()
     for one, two in zip(expected.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, two)
 
 
 def test_a_kill_while_saving_leaves_the_state_before(checkpoint, tmp_path, monkeypatch):
-    run(checkpoint, tmp_path, CONFIG, stop_after=5)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, tmp_path, CONFIG, stop_after=5)
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -74,20 +86,17 @@ def test_a_kill_while_saving_leaves_the_state_before(checkpoint, tmp_path, monke
 
 
 def test_accumulation_changes_nothing(checkpoint, tmp_path):
-    results = []
     for rows, accumulation in ((8, 1), (1, 8)):
-        out = tmp_path / f"{rows}"
-        out.mkdir()
-        config = msgspec.structs.replace(CONFIG, rows=rows, accumulation=accumulation, epochs=1)
-        run(checkpoint, out, config)
-        results.append([msgspec.json.decode(line)["loss"] for line in (out / loop.METRICS).read_bytes().splitlines()])
-    assert results[0] == pytest.approx(results[1], abs=2e-5)
+        run(checkpoint, tmp_path / f"{rows}", msgspec.structs.replace(CONFIG, rows=rows, accumulation=accumulation, epochs=1))
+    assert losses_of(tmp_path / "8") == pytest.approx(losses_of(tmp_path / "1"), abs=2e-5)
 
 
-def test_divergence_stops_with_a_remedy(checkpoint, tmp_path):
+def test_divergence_stops_with_a_remedy_and_the_records(checkpoint, tmp_path):
     config = msgspec.structs.replace(CONFIG, learning_rate=1e30, max_grad_norm=1e30)
-    with pytest.raises(ValueError, match=r"lower learning_rate \(now 1e\+30\)"):
+    with pytest.raises(ValueError, match=r"lower learning_rate \(now 1e\+30 at this step\)"):
         run(checkpoint, tmp_path, config)
+    about = msgspec.json.decode((tmp_path / SCRATCH / STOPPED).read_bytes())
+    assert about["records"][0].startswith("r:") and about["step"] == 2
 
 
 def test_rate_rises_then_falls_to_a_tenth():
@@ -150,21 +159,23 @@ def test_an_arm_learns_from_and_is_measured_on_its_pools_alone(checkpoint, tmp_p
     (tmp_path / "checkpoint").symlink_to(checkpoint)
     both = [*dialogues(4, "general", "规律服药。"), *dialogues(9, "medical", "多喝水。")]
     inputs = {"pretrain": tmp_path, "mix": folder(tmp_path, "mix", train=both, validation=both[3:6])}
-    result = sft.run(sft.Config(pools=("general",), row_tokens=64, precision="fp32", max_steps=1), inputs, tmp_path, CONTEXT)
+    config = sft.Config(pools=("general",), row_tokens=64, precision="fp32", max_steps=1)
+    result = sft.run(config, inputs, folder(tmp_path, "out"), CONTEXT)
     assert (result.num_in, result.facts["num_examples"], result.facts["num_validation"]) == (4, 4, 1)
     nothing = {**inputs, "mix": folder(tmp_path, "empty", train=both[4:], validation=[])}
     with pytest.raises(ValueError, match="sft: no instructions left in general"):
-        sft.run(sft.Config(pools=("general",)), nothing, tmp_path, CONTEXT)
+        sft.run(config, nothing, folder(tmp_path, "other"), CONTEXT)
 
 
 def test_sft_counts_what_is_too_long(checkpoint, tmp_path):
     tokenizer, template = models.load_tokenizer(checkpoint)
     long = Dialogue(id="x", turns=(Turn("user", "问"), Turn("assistant", "答" * 500)))
-    encoding = sft.encode([*dialogues(2, "medical", "好。"), long], tokenizer, template, 64)
-    assert (len(encoding.examples), *encoding[1:]) == (2, 0, 1, 1)
+    counts = Counter()
+    encoded = sft.encode(enumerate([*dialogues(2, "medical", "好。"), long]), tokenizer, template, 64, counts)
+    assert len(list(encoded)) == 2 and counts == {"dialogues": 3, "split": 0, "exchanges_too_long": 1, "too_long": 1}
     headless = Dialogue(id="mine:3", turns=(Turn("assistant", "答"), Turn("user", "问")))
     with pytest.raises(ValueError, match=r"sft: mine:3: turns\[0\] is 'assistant', expected 'user'"):
-        sft.encode([headless], tokenizer, template, 64)
+        list(sft.encode([(0, headless)], tokenizer, template, 64, Counter()))
 
 
 def test_pretrain_from_scratch_then_from_that_checkpoint(checkpoint, tmp_path):
@@ -182,17 +193,18 @@ def test_pretrain_from_scratch_then_from_that_checkpoint(checkpoint, tmp_path):
     assert pretrain.run(onward, inputs, second, CONTEXT).facts["loss_first"] < facts["loss_first"] / 2
     everything = msgspec.structs.replace(config, held_out=0.999)
     with pytest.raises(ValueError, match=r"lower pretrain.held_out"):
-        pretrain.run(everything, inputs, second, CONTEXT)
+        pretrain.run(everything, inputs, folder(tmp_path, "third"), CONTEXT)
     missing = msgspec.structs.replace(config, base=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match=r"no checkpoint there \(config.json is missing\)"):
-        pretrain.run(missing, inputs, second, CONTEXT)
+        pretrain.run(missing, inputs, folder(tmp_path, "fourth"), CONTEXT)
 
 
 def test_pretrain_loses_no_token(checkpoint):
     tokenizer, _ = models.load_tokenizer(checkpoint)
     text = "失眠多梦，心烦口干。" * 30
-    examples, num_split = pretrain.encode([Document(id="a", text=text)], tokenizer, 32)
-    assert num_split == 1 and tokenizer.decode(examples.input_ids.tolist()) == text + tokenizer.eos_token
+    counts = Counter()
+    ids = [token for _, (chunk, _) in pretrain.encode([(0, Document(id="a", text=text))], tokenizer, 32, counts) for token in chunk]
+    assert counts == {"documents": 1, "chars": len(text), "split": 1} and tokenizer.decode(ids) == text + tokenizer.eos_token
 
 
 def preferences(count):

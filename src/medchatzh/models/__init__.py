@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,9 +52,10 @@ def require_torch() -> None:
 
 
 def device() -> torch.device:
+    """This process's: a GPU where there is one (each process of torchrun has its own), else the CPU."""
     import torch
 
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def set_threads(threads: int) -> None:
@@ -126,35 +128,51 @@ def new_causal(shape: Architecture, tokenizer: PreTrainedTokenizerBase, seed: in
     )
 
 
-def load_causal(folder: Path) -> Model:
-    """A causal model in fp32. ValueError where the folder holds none."""
+def load_causal(folder: Path, *, quantized: bool = False) -> Model:
+    """A causal model in fp32, or with its matrices in 4 bits (QLoRA). ValueError where the folder holds none."""
     require_torch()
     from transformers import AutoModelForCausalLM
 
     if (folder / "config.json").is_file() and "ForSequenceClassification" in str(describe(folder).get("architectures")):
         raise ValueError(f"{folder}: a reward model, which gives scores and no text; take the checkpoint of sft or pretrain")
-    return _load(AutoModelForCausalLM, folder)
+    return _load(AutoModelForCausalLM, folder, quantized)
 
 
-def load_reward(folder: Path, seed: int = 0) -> Model:
+def load_reward(folder: Path, seed: int = 0, *, quantized: bool = False) -> Model:
     """A reward model (one score). From a causal checkpoint, the score head starts from the seed."""
     import torch
     from transformers import AutoModelForSequenceClassification
 
     torch.manual_seed(seed)
-    return _load(AutoModelForSequenceClassification, folder, num_labels=1)
+    return _load(AutoModelForSequenceClassification, folder, quantized, num_labels=1)
 
 
-def _load(auto_class: Any, folder: Path, **options: Any) -> Model:
+def _load(auto_class: Any, folder: Path, quantized: bool, **options: Any) -> Model:
     require_torch()
     import torch
 
     if not (folder / "config.json").is_file():
         raise ValueError(f"{folder}: no checkpoint there (config.json is missing)")
+    if quantized:
+        options |= {"quantization_config": four_bits(), "device_map": {"": device()}}
     try:
         return auto_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
     except Exception as error:  # SafetensorError, RuntimeError (shapes), OSError, KeyError: whatever is wrong, it is this folder
         raise ValueError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
+
+
+def four_bits() -> Any:
+    """NF4 with double quantization and bf16 arithmetic, as QLoRA has it. ValueError where CUDA or bitsandbytes is missing."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if not torch.cuda.is_available():
+        raise ValueError("lora.quantized needs CUDA; leave it out, or train on a machine with a GPU")
+    if not find_spec("bitsandbytes"):
+        raise ValueError("lora.quantized needs bitsandbytes: pip install 'medchatzh[qlora]'")
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -2,17 +2,20 @@
 
 Legend: B rows a micro batch, T tokens a row, N examples in the micro batch.
 
-Isolation: position ids restart at each example and no attention mask is given; transformers then builds a block-diagonal
-causal mask. (With an all-ones mask or a cache it leaks silently: a difference of 0.69 in logits against 1e-7.)
+Isolation: position ids restart at each example, and attention either is told the examples' places (`attention.py`) or builds a
+block-diagonal causal mask from the position ids, as transformers does where no attention mask is given. (With an all-ones mask or a
+cache it leaks silently: a difference of 0.69 in logits against 1e-7.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numba import njit
 
 from medchatzh.prompt import IGNORE_INDEX
 
@@ -25,7 +28,7 @@ _OPEN_ROWS = 64
 
 
 class Batch(NamedTuple):
-    """One packed micro batch."""
+    """One packed micro batch: rows side by side [B, T], or all examples in one row without any padding [1, T]."""
 
     input_ids: Ints
     """[B, T] int64"""
@@ -33,22 +36,33 @@ class Batch(NamedTuple):
     """[B, T] int64, restarting at each example and at the padding"""
     targets: Ints
     """[B, T] int64: the id that each position must predict, or IGNORE_INDEX"""
-    ends: Ints
-    """[N, 2] int64: row and column of each example's last token"""
+    spans: Ints
+    """[N, 3] int64: row, first token and last token but one of each example"""
     examples: Ints
-    """[N] int64: the examples' numbers, in the order of `ends`"""
+    """[N] int64: the examples' numbers, in the order of `spans`"""
 
     @property
     def num_targets(self) -> int:
         return int((self.targets != IGNORE_INDEX).sum())
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of examples; what is left of the positions is padding."""
+        return int((self.spans[:, 2] - self.spans[:, 1]).sum())
+
+    @property
+    def ends(self) -> Ints:
+        """[N, 2]: row and column of each example's last token."""
+        return np.stack([self.spans[:, 0], self.spans[:, 2] - 1], axis=1)
+
 
 @dataclass(frozen=True)
 class Examples:
-    """Encoded examples end to end: example i is `[offsets[i]:offsets[i + 1]]` of `input_ids` and `labels`."""
+    """Encoded examples end to end: example i is `[offsets[i]:offsets[i + 1]]` of `input_ids` and `supervised`."""
 
     input_ids: Ints
-    labels: Ints
+    supervised: Ints
+    """Whether a token's prediction counts, as bool: a label is the token itself or nothing."""
     offsets: Ints
 
     def __len__(self) -> int:
@@ -62,55 +76,123 @@ class Examples:
     def num_tokens(self) -> int:
         return int(self.offsets[-1])
 
-    def select(self, chosen: Sequence[int] | Ints) -> Examples:
-        return collect((self.input_ids[a:b], self.labels[a:b]) for a, b in ((self.offsets[i], self.offsets[i + 1]) for i in chosen))
+    @property
+    def labels(self) -> Ints:
+        """The tokens, or IGNORE_INDEX."""
+        return np.where(self.supervised, self.input_ids.astype(np.int64), IGNORE_INDEX)
+
+    def num_tokens_of(self, units: Sequence[Ints]) -> int:
+        """Tokens of the examples in rows, or other units."""
+        return sum(int((self.offsets[unit + 1] - self.offsets[unit]).sum()) for unit in units)
+
+    def num_targets(self, chosen: Sequence[int] | Ints) -> int:
+        """What some examples supervise: an example's first token is predicted by nobody."""
+        return sum(int(self.supervised[self.offsets[i] + 1 : self.offsets[i + 1]].sum()) for i in chosen)
 
 
-def collect(encoded: Iterable[tuple[Sequence[int] | Ints, Sequence[int] | Ints]]) -> Examples:
-    """Gather (input_ids, labels) pairs into arrays of int32."""
+Encoded = tuple[Sequence[int] | Ints, Sequence[int] | Ints]
+"""(input_ids, labels) of an example."""
+
+
+def collect(encoded: Iterable[Encoded]) -> Examples:
+    """Gather examples in memory, ids as int32."""
     ids: list[Ints] = []
-    labels: list[Ints] = []
+    supervised: list[Ints] = []
     offsets = [0]
-    for example_ids, example_labels in encoded:
+    for example_ids, labels in encoded:
         ids.append(np.asarray(example_ids, np.int32))
-        labels.append(np.asarray(example_labels, np.int32))
+        supervised.append(np.asarray(labels) != IGNORE_INDEX)
         offsets.append(offsets[-1] + len(ids[-1]))
-    empty = np.zeros(0, np.int32)
-    return Examples(np.concatenate([empty, *ids]), np.concatenate([empty, *labels]), np.asarray(offsets, np.int64))
+    whole = np.concatenate([np.zeros(0, np.int32), *ids]), np.concatenate([np.zeros(0, bool), *supervised])
+    return Examples(*whole, np.asarray(offsets, np.int64))
 
 
-def pack(lengths: Sequence[int] | Ints, order: Sequence[int] | Ints, row_tokens: int) -> list[list[int]]:
+def store(encoded: Iterable[tuple[int, Encoded]], folder: Path, vocab_size: int) -> None:
+    """Write examples, each with the number of its record, as files that `load` maps: ids of 2 bytes where the vocabulary allows, or of
+    4."""
+    kind = np.uint16 if vocab_size <= 1 << 16 else np.int32
+    offsets, records = [0], []
+    with (folder / "input_ids.bin").open("wb") as ids, (folder / "supervised.bin").open("wb") as supervised:
+        for record, (example_ids, labels) in encoded:
+            ids.write(np.asarray(example_ids, kind).tobytes())
+            supervised.write((np.asarray(labels) != IGNORE_INDEX).tobytes())
+            offsets.append(offsets[-1] + len(example_ids))
+            records.append(record)
+    np.save(folder / "offsets.npy", np.asarray(offsets, np.int64))
+    np.save(folder / "records.npy", np.asarray(records, np.int64))
+    (folder / "kind").write_text(np.dtype(kind).name)
+
+
+def load(folder: Path) -> tuple[Examples, Ints]:
+    """(the examples of a folder that `store` wrote, mapped: tokens are read from disk when a batch needs them; the numbers of their
+    records)."""
+    offsets = np.load(folder / "offsets.npy")
+
+    def mapped(name: str, kind: str) -> Ints:
+        return np.memmap(folder / name, kind, "r", shape=(int(offsets[-1]),)) if offsets[-1] else np.zeros(0, kind)
+
+    examples = Examples(mapped("input_ids.bin", (folder / "kind").read_text()), mapped("supervised.bin", "bool"), offsets)
+    return examples, np.load(folder / "records.npy")
+
+
+def pack(lengths: Sequence[int] | Ints, order: Sequence[int] | Ints, row_tokens: int) -> list[Ints]:
     """Best fit in the given order: rows of example numbers, each of at most `row_tokens` tokens.
 
     ValueError where an example is longer than a row: callers split or drop those first, and count them.
     """
-    rows: list[list[int]] = []
-    open_rows: list[tuple[int, int]] = []  # (room left, row number)
-    for number in order:
-        length = int(lengths[number])
-        if length > row_tokens:
-            raise ValueError(f"example {number} has {length} tokens, a row {row_tokens}")
-        fitting = [(room, row) for room, row in open_rows if room >= length]
-        if fitting:
-            room, row = min(fitting)
-            open_rows.remove((room, row))
-        else:
-            room, row = row_tokens, len(rows)
-            rows.append([])
-            if len(open_rows) == _OPEN_ROWS:
-                open_rows.remove(min(open_rows))
-        rows[row].append(int(number))
-        open_rows.append((room - length, row))
+    lengths, order = np.asarray(lengths, np.int64), np.asarray(order, np.int64)
+    if not len(order):
+        return []
+    if len(too_long := order[lengths[order] > row_tokens]):
+        raise ValueError(f"example {too_long[0]} has {lengths[too_long[0]]} tokens, a row {row_tokens}")
+    rows = _best_fit(lengths[order], row_tokens)
+    within = np.argsort(rows, kind="stable")
+    return np.split(order[within], np.flatnonzero(np.diff(rows[within])) + 1)
+
+
+@njit(cache=True)
+def _best_fit(lengths, row_tokens):
+    """The row of each example. Of the open rows the fullest takes it, of equally full ones the oldest; the fullest is closed for a new
+    one."""
+    rows = np.empty(len(lengths), np.int64)
+    room = np.empty(_OPEN_ROWS, np.int64)
+    number = np.empty(_OPEN_ROWS, np.int64)
+    num_open = num_rows = 0
+    for example, length in enumerate(lengths):
+        best = -1
+        fullest = 0
+        for place in range(num_open):
+            if room[place] >= length and (best < 0 or (room[place], number[place]) < (room[best], number[best])):
+                best = place
+            if (room[place], number[place]) < (room[fullest], number[fullest]):
+                fullest = place
+        if best < 0:
+            if num_open < _OPEN_ROWS:
+                best = num_open
+                num_open += 1
+            else:
+                best = fullest
+            room[best] = row_tokens
+            number[best] = num_rows
+            num_rows += 1
+        room[best] -= length
+        rows[example] = number[best]
     return rows
 
 
-def assemble(examples: Examples, rows: Sequence[Sequence[int]], row_tokens: int, pad_id: int) -> Batch:
-    """Lay rows of examples out as one micro batch of `[len(rows), row_tokens]`."""
-    shape = (len(rows), row_tokens)
+def assemble(examples: Examples, rows: Sequence[Sequence[int] | Ints], pad_id: int, row_tokens: int = 0) -> Batch:
+    """Lay rows of examples out as one micro batch: of `[len(rows), row_tokens]`, or without padding in one row where `row_tokens` is 0.
+
+    No rows at all give one that supervises nothing: a process with nothing to do in a step still takes part in it.
+    """
+    if not row_tokens:
+        rows = [[number for row in rows for number in row]]
+        row_tokens = max(2, sum(int(examples.offsets[number + 1] - examples.offsets[number]) for number in rows[0]))
+    shape = (max(1, len(rows)), row_tokens)
     input_ids = np.full(shape, pad_id, np.int64)
     position_ids = np.zeros(shape, np.int64)
     targets = np.full(shape, IGNORE_INDEX, np.int64)
-    ends: list[tuple[int, int]] = []
+    spans: list[tuple[int, int, int]] = []
     for row, numbers in enumerate(rows):
         column = 0
         for number in numbers:
@@ -118,19 +200,21 @@ def assemble(examples: Examples, rows: Sequence[Sequence[int]], row_tokens: int,
             after = column + int(stop - start)
             input_ids[row, column:after] = examples.input_ids[start:stop]
             position_ids[row, column:after] = np.arange(after - column)
-            targets[row, column : after - 1] = examples.labels[start + 1 : stop]
-            ends.append((row, after - 1))
+            ahead = slice(start + 1, stop)
+            np.copyto(targets[row, column : after - 1], examples.input_ids[ahead], where=examples.supervised[ahead])
+            spans.append((row, column, after))
             column = after
         position_ids[row, column:] = np.arange(row_tokens - column)
-    numbers_in_order = [number for row_numbers in rows for number in row_numbers]
-    return Batch(input_ids, position_ids, targets, np.asarray(ends, np.int64).reshape(-1, 2), np.asarray(numbers_in_order, np.int64))
+    numbers_in_order = [int(number) for row_numbers in rows for number in row_numbers]
+    return Batch(input_ids, position_ids, targets, np.asarray(spans, np.int64).reshape(-1, 3), np.asarray(numbers_in_order, np.int64))
 
 
-def tensors(batch: Batch, device: torch.device) -> dict[str, torch.Tensor]:
-    """`input_ids` and `position_ids` of a micro batch as the arguments of a transformers model."""
+def tensors(batch: Batch, device: torch.device) -> dict[str, Any]:
+    """A micro batch as the arguments of a transformers model: input_ids, position_ids, and `spans` for the attention `packed`."""
     import torch
 
     return {
         "input_ids": torch.from_numpy(batch.input_ids).to(device),
         "position_ids": torch.from_numpy(batch.position_ids).to(device),
+        "spans": batch.spans.tolist(),
     }

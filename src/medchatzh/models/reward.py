@@ -43,7 +43,10 @@ def _head(model: models.Model, hidden: torch.Tensor, ends: torch.Tensor) -> torc
 
     # In fp32: in bf16 21,269 records had 1,713 different scores, and 123 of them tied at the threshold.
     with torch.autocast(model.device.type, enabled=False):
-        return (hidden[ends[:, 0], ends[:, 1]].float() * model.score.weight.float()).sum(-1)
+        last = hidden[ends[:, 0], ends[:, 1]]
+        if type(model.score) is not torch.nn.Linear or hasattr(model.score.weight, "ds_id"):  # an adapter's, or sharded by ZeRO-3
+            return model.score(last)[:, 0].float()
+        return (last.float() * model.score.weight.float()).sum(-1)
 
 
 def width(length: int) -> int:
@@ -56,7 +59,10 @@ def score(model: models.Model, examples: Examples, pad_id: int, precision: str =
     """[len(examples)] float64 rewards. Attention is causal without a mask, so padding behind an example changes nothing."""
     import torch
 
+    from medchatzh.models import attention
+
     model.eval()
+    model.set_attn_implementation(attention.NAME)
     device = model.device
     result = np.zeros(len(examples))
     widths = np.array([width(int(length)) for length in examples.lengths], np.int64)
@@ -70,7 +76,8 @@ def score(model: models.Model, examples: Examples, pad_id: int, precision: str =
                 for row, number in enumerate(chosen):
                     first, last = examples.offsets[number : number + 2]
                     input_ids[row, : last - first] = examples.input_ids[first:last]
-                hidden = model.model(input_ids=torch.from_numpy(input_ids).to(device), use_cache=False).last_hidden_state
+                spans = [(row, 0, int(length)) for row, length in enumerate(examples.lengths[chosen])]
+                hidden = model.model(input_ids=torch.from_numpy(input_ids).to(device), use_cache=False, spans=spans).last_hidden_state
                 ends = np.stack([np.arange(len(chosen)), examples.lengths[chosen] - 1], axis=1)
                 result[chosen] = _head(model, hidden, torch.from_numpy(ends).to(device)).cpu().numpy()
                 if progress:
@@ -134,4 +141,4 @@ def arithmetic(precision: str) -> str:
     device = models.device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     kind = "bf16" if models.is_bf16(precision) else "fp32"
-    return f"torch {torch.__version__}, {device.type} {name}, {kind}, {BATCH_TOKENS[device.type]} tokens a batch"
+    return f"torch {torch.__version__}, {device.type} {name}, {kind}, {BATCH_TOKENS[device.type]} tokens a batch, examples apart"

@@ -1,14 +1,16 @@
-"""THE training loop. Pre-training, reward model and SFT give it batches and a loss; it gives them a trained model.
+"""THE training loop. Pre-training, reward model, SFT and DPO give it batches and a loss; it gives them a trained model.
 
-The loss of a step is the sum over its micro batches divided by all they supervise, so 8 × 1 rows train as 1 × 8.
-Resuming goes on from the last state: weights, optimizer, random numbers; the data's position is the step's number.
+The loss of a step is the sum over its micro batches, on all processes, divided by all they supervise: 8 × 1 rows train as 1 × 8, and two
+processes as one. Batches and random numbers are pure functions of seed and step, so a resumed run needs no data state: what it goes on
+from are weights, optimizer and the number of the step.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,58 +18,88 @@ import msgspec
 import numpy as np
 
 from medchatzh import models
-from medchatzh.models.packing import Batch, Examples, assemble, pack, tensors
-from medchatzh.prompt import IGNORE_INDEX
-from medchatzh.run import SCRATCH, Context, Progress
+from medchatzh.models import packing
+from medchatzh.models.packing import Batch, Examples, Ints, assemble, pack
+from medchatzh.run import SCRATCH, Context, write_atomically
 from medchatzh.train.optimization import Optimization
+from medchatzh.train.processes import Processes, join
+from medchatzh.train.state import METRICS, restore, save, write_log
 
 if TYPE_CHECKING:
     import torch
 
-METRICS = "metrics.jsonl"
+    from medchatzh.train.engines import Engine, Loss
 
 
 class Batches(Protocol):
-    """Micro batches by step number, a pure function of it."""
+    """What is learnt in which step, as a pure function of the step's number. A unit is what stays together: a row, a ranking, a pair."""
 
     steps_per_epoch: int
+    units: int
+    """Units a micro batch."""
 
-    def step(self, number: int) -> list[Batch]: ...
+    def step(self, number: int) -> Sequence[Ints]:
+        """The units of optimizer step `number` (from 0), over all processes: the numbers of each one's examples."""
+        ...
+
+    def assemble(self, units: Sequence[Ints]) -> Batch: ...
+
+    def weight(self, units: Sequence[Ints]) -> float:
+        """What units supervise, in what the loss is a sum over: tokens, rankings, pairs."""
+        ...
+
+    def num_tokens(self, units: Sequence[Ints]) -> int:
+        """Tokens of the units' examples, without padding."""
+        ...
 
 
 class Epochs:
-    """Packed micro batches by step, a pure function of (seed, step): resuming needs no data state but the step's number."""
+    """Packed rows by step."""
 
     def __init__(self, examples: Examples, config: Optimization, *, pad_id: int, seed: int) -> None:
         self._examples, self._config, self._pad_id, self._seed = examples, config, pad_id, seed
-        self._rows_a_step = config.rows * config.accumulation
+        self.units = config.rows
         self._epoch = -1
-        self._packed: list[list[int]] = []
+        self._packed: list[Ints] = []
         # The number of rows differs a little between epochs (another order packs otherwise); the first one sets the length.
-        self.steps_per_epoch = max(1, -(-len(self._rows_of(0)) // self._rows_a_step))
+        self.steps_per_epoch = max(1, -(-len(self._rows_of(0)) // config.rows_a_step))
 
-    def _rows_of(self, epoch: int) -> list[list[int]]:
+    def _rows_of(self, epoch: int) -> list[Ints]:
         if epoch != self._epoch:
             order = np.random.default_rng((self._seed, epoch)).permutation(len(self._examples))
-            self._packed, self._epoch = pack(self._examples.lengths, order, self._config.row_tokens), epoch
+            self._packed = rows_of(self._examples, order, self._config)
+            self._epoch = epoch
         return self._packed
 
-    def step(self, number: int) -> list[Batch]:
-        """The micro batches of optimizer step `number` (from 0)."""
+    def step(self, number: int) -> list[Ints]:
         epoch, within = divmod(number, self.steps_per_epoch)
         packed = self._rows_of(epoch)
-        size, micro = self._rows_a_step, self._config.rows
+        size = self._config.rows_a_step
         last = within == self.steps_per_epoch - 1
         rows = packed[within * size :] if last else packed[within * size : (within + 1) * size]
-        rows = rows or packed[-size:]
-        return [
-            assemble(self._examples, rows[start : start + micro], self._config.row_tokens, self._pad_id)
-            for start in range(0, len(rows), micro)
-        ]
+        return rows or packed[-size:]
+
+    def assemble(self, units: Sequence[Ints]) -> Batch:
+        return assemble(self._examples, units, self._pad_id, width(self._config))
+
+    def weight(self, units: Sequence[Ints]) -> float:
+        return sum(self._examples.num_targets(row) for row in units)
+
+    def num_tokens(self, units: Sequence[Ints]) -> int:
+        return self._examples.num_tokens_of(units)
 
 
-Loss = Callable[[models.Model, Batch], "torch.Tensor"]
-"""(model, micro batch) → the *sum* of the loss over what the micro batch supervises, a scalar."""
+def rows_of(examples: Examples, order: Sequence[int] | Ints, config: Optimization) -> list[Ints]:
+    """Rows of examples, in order: packed, or of one example each."""
+    if config.packing:
+        return pack(examples.lengths, order, config.row_tokens)
+    return [np.asarray([number]) for number in order]
+
+
+def width(config: Optimization) -> int:
+    """Positions of a row in a micro batch; 0 where examples lie in one row, without padding: PyTorch's SDPA with a mask pays for the
+    square of that."""
+    return config.row_tokens if config.attention == "sdpa" else 0
 
 
 def rate(config: Optimization, step: int, num_steps: int) -> float:
@@ -75,162 +107,162 @@ def rate(config: Optimization, step: int, num_steps: int) -> float:
     warm = max(1, round(config.warmup * num_steps))
     if step < warm:
         return config.learning_rate * (step + 1) / warm
-    if config.schedule == "constant":
-        return config.learning_rate
     progress = (step - warm) / max(1, num_steps - warm)
-    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * progress)))
+    left = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}[config.schedule]
+    return config.learning_rate * (left + (1 - left) * config.final_rate)
+
+
+Make = Callable[[bool], models.Model]
+"""(whether in 4 bits) → the model to train, made anew: the first process may need it twice."""
 
 
 def train(
-    model: models.Model,
+    make: Make,
     batches: Batches,
     loss: Loss,
-    weight: Callable[[Batch], float],
     config: Optimization,
     out: Path,
     context: Context,
     label: str,
-) -> dict[str, Any]:
-    """Train in place; returns facts for the manifest. `weight` counts what a micro batch supervises (tokens, rankings).
+    names: Callable[[Ints], list[str]],
+    head: str = "",
+) -> tuple[models.Model, dict[str, Any]]:
+    """(the trained model, in the first process; facts for the manifest). All processes call it alike.
 
-    Writes `metrics.jsonl` (a line a step). States lie in the scratch folder, the last one too: a kill after the last step costs nothing.
-    ValueError where the loss is no longer a number.
+    `names`: example numbers → ids of their records, for the message where training stops. `head`: the module that learns whole beside LoRA.
+    Writes `metrics.jsonl` (a line a step) and `speed.jsonl`. States lie in the scratch folder, the last one too: a kill after the last
+    step costs nothing. ValueError where the loss is no longer a number.
     """
     import torch
 
-    models.set_threads(context.threads)
-    device = models.device()
+    from medchatzh.train import lora
+    from medchatzh.train.engines import engine
+    from medchatzh.train.watch import Watch
+
+    processes = join(context.threads)
+    model = make(config.lora.quantized)
+    if config.lora.rank:
+        model = lora.attach(model, config.lora, head=head).base_model.model
+    prepare(model, config)
     model.train()
-    torch.nn.Module.to(model, device)
-    decayed = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dim() > 1]
-    plain = [parameter for parameter in model.parameters() if parameter.requires_grad and parameter.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    spread = engine(model, loss, config, processes)
     num_steps = config.num_steps(batches.steps_per_epoch)
-    torch.manual_seed(context.seed)
-    done, log = restore(model, optimizer, out / SCRATCH)
-    with Progress(label, total=num_steps, unit="steps", initial=done) as progress:
-        for step in range(done, num_steps):
-            micro_batches = batches.step(step)
-            total = sum(weight(batch) for batch in micro_batches)
-            learning_rate = rate(config, step, num_steps)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate
-            step_loss = 0.0
-            for batch in micro_batches:
-                with models.autocast(config.precision):
-                    part = loss(model, batch) / max(total, 1e-9)
-                part.backward()
-                step_loss += float(part.detach())
-            if not math.isfinite(step_loss):
-                raise ValueError(
-                    f"{label}: the loss is {step_loss} at step {step}; lower learning_rate (now {config.learning_rate:g}) or raise warmup"
-                )
-            norm = float(torch.nn.utils.clip_grad_norm_(decayed + plain, config.max_grad_norm))
-            optimizer.step()
-            optimizer.zero_grad()
-            log.append(
-                {
-                    "step": step + 1,
-                    "loss": round(step_loss, 6),
-                    "learning_rate": learning_rate,
-                    "grad_norm": round(norm, 5),
-                    "tokens": sum(batch.input_ids.size for batch in micro_batches),
-                }
-            )
-            progress.add(loss=f"{step_loss:.3f}")
-            if (step + 1) % config.save_steps == 0 or step + 1 == num_steps:
-                save_state(model, optimizer, log, out / SCRATCH, step + 1)
-    write_log(log, out / METRICS)
-    facts = {
-        "num_parameters": models.num_parameters(model),
-        "num_steps": num_steps,
-        "num_tokens": sum(entry["tokens"] for entry in log),
-    }
-    if log:
-        facts["loss_first"] = log[0]["loss"]
-        facts["loss_last"] = round(sum(entry["loss"] for entry in log[-20:]) / len(log[-20:]), 4)
-    return facts
+    watch = Watch(label, config, num_steps, restore(spread, out / SCRATCH), out, processes)
+    for step in range(len(watch.log), num_steps):
+        units = batches.step(step)
+        learning_rate = rate(config, step, num_steps)
+        # By step and process, not kept in the state: dropout and noise are the same after a kill.
+        torch.manual_seed(int(np.random.default_rng((context.seed, step, processes.rank)).integers(2**63)))
+        step_loss, positions = _step(spread, batches, units, processes)
+        norm = spread.step(learning_rate) if math.isfinite(step_loss) else math.nan
+        watch.check(step_loss, norm, learning_rate, lambda units=units: names(np.concatenate(units)))
+        watch.add(step_loss, norm, learning_rate, batches.num_tokens(units), batches.weight(units), positions)
+        if (step + 1) % config.save_steps == 0 or step + 1 == num_steps:
+            save(spread, watch.log, out / SCRATCH, config.keep_states, processes)
+    facts = watch.close()
+    weights = spread.weights()
+    if processes.is_first:
+        write_log(watch.log, out / METRICS)
+        del spread
+        if config.lora.rank:
+            model, facts["lora_merge_difference"] = lora.merged(lambda: make(False), config.lora, weights, out / "adapter", head=head)
+        elif config.sharding != "none":
+            model = make(False)
+            model.load_state_dict(weights, strict=False)
+        facts = {"num_parameters": models.num_parameters(model), **facts}
+    return model, facts
 
 
-def write_log(log: list[dict[str, Any]], path: Path) -> None:
-    path.write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in log))
+def prepare(model: models.Model, config: Optimization) -> None:
+    """Have the model compute as the settings say. ValueError where what they ask for is not here."""
+    if config.attention == "auto" and not getattr(model.config, "attention_dropout", 0.0):
+        from medchatzh.models import attention
+
+        model.set_attn_implementation(attention.NAME)
+    elif config.attention == "flash":
+        try:
+            model.set_attn_implementation("flash_attention_2")
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"attention = 'flash': {str(error).splitlines()[0]}; set 'auto', which needs no other package") from None
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.kernels == "torch" or (config.kernels == "auto" and models.device().type != "cuda"):
+        return
+    try:
+        from liger_kernel.transformers import _apply_liger_kernel_to_instance
+    except ImportError:
+        if config.kernels == "liger":
+            raise ValueError("kernels = 'liger' needs liger_kernel (and CUDA): pip install liger-kernel") from None
+        return
+    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
-def save_state(model: models.Model, optimizer: torch.optim.Optimizer, log: list[dict[str, Any]], scratch: Path, step: int) -> None:
-    """Write `state-<step>` aside, rename it, then drop the older ones: a full disk or a kill leaves the last good one."""
-    import torch
-    from safetensors.torch import save_file
-
-    aside = scratch / "aside"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    tensors = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    for number, parameter in enumerate(_parameters(optimizer)):
-        tensors |= {f"optimizer.{number}.{key}": value for key, value in optimizer.state[parameter].items()}
-    tensors["random"] = torch.get_rng_state()
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside / "state.safetensors")
-    write_log(log, aside / METRICS)
-    older = list(scratch.glob("state-*"))
-    aside.replace(scratch / f"state-{step}")
-    for state in older:
-        shutil.rmtree(state)
+def _step(spread: Engine, batches: Batches, units: Sequence[Ints], processes: Processes) -> tuple[float, int]:
+    """(the loss of a step over all processes, positions computed): each takes its share of the micro batches, all of them equally many."""
+    total = max(batches.weight(units), 1e-9)
+    size = batches.units
+    num_micro = -(-len(units) // (size * processes.size))
+    parts, positions = [], 0
+    for micro in range(num_micro):
+        first = (micro * processes.size + processes.rank) * size
+        batch = batches.assemble(units[first : first + size])
+        positions += batch.input_ids.size
+        parts.append(spread.backward(batch, 1 / total, last=micro == num_micro - 1))
+    return processes.total(sum(map(float, parts))), round(processes.total(positions))
 
 
-def restore(model: models.Model, optimizer: torch.optim.Optimizer, scratch: Path) -> tuple[int, list[dict[str, Any]]]:
-    """Load the newest state, if any; returns (steps done, their log)."""
-    import torch
-    from safetensors.torch import load_file
+def causal(config: Optimization) -> Loss:
+    """The loss of pre-training and SFT under some settings."""
 
-    states = {int(state.name.removeprefix("state-")): state for state in scratch.glob("state-*")}
-    if not states:
-        return 0, []
-    step = max(states)
-    tensors = load_file(states[step] / "state.safetensors", device=str(model.device))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.data.copy_(tensors[f"model.{name}"])
-    for number, parameter in enumerate(_parameters(optimizer)):
-        prefix = f"optimizer.{number}."
-        optimizer.state[parameter] = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    torch.set_rng_state(tensors["random"].cpu())
-    lines = (states[step] / METRICS).read_bytes().splitlines()
-    return step, [msgspec.json.decode(line) for line in lines]
+    def loss(model: models.Model, batch: Batch) -> torch.Tensor:
+        from medchatzh.train import losses
 
+        return losses.causal(model, batch, config.neftune_alpha)
 
-def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def causal_loss(model: models.Model, batch: Batch) -> torch.Tensor:
-    """Summed cross-entropy over the supervised positions. The head runs on those alone: in SFT half the positions are questions."""
-    import torch
-
-    targets = torch.from_numpy(batch.targets).to(model.device)
-    hidden = model.model(**tensors(batch, model.device), use_cache=False).last_hidden_state
-    supervised = targets != IGNORE_INDEX
-    logits = model.lm_head(hidden[supervised])
-    return torch.nn.functional.cross_entropy(logits.float(), targets[supervised], reduction="sum")
+    return loss
 
 
 def held_out_loss(model: models.Model, held_out: Examples, pad_id: int, config: Optimization) -> float:
-    """Cross-entropy a supervised token on held-out examples, in nats; NaN where there are none."""
+    """Cross-entropy a supervised token on held-out examples, in nats; NaN where there are none. The model is moved to the device."""
     import torch
 
-    model.eval()
+    from medchatzh.train.losses import causal
+
+    prepare(model, config)
+    torch.nn.Module.to(model, models.device()).eval()
     total, count = 0.0, 0
-    packed = pack(held_out.lengths, range(len(held_out)), config.row_tokens)
+    rows = rows_of(held_out, range(len(held_out)), config)
     with torch.inference_mode(), models.autocast(config.precision):
-        for start in range(0, len(packed), config.rows):
-            batch = assemble(held_out, packed[start : start + config.rows], config.row_tokens, pad_id)
-            total += float(causal_loss(model, batch))
+        for start in range(0, len(rows), config.rows):
+            batch = assemble(held_out, rows[start : start + config.rows], pad_id, width(config))
+            total += float(causal(model, batch))
             count += batch.num_targets
     return total / count if count else math.nan
 
 
-def counts(**dropped: int) -> dict[str, int]:
+def stored(
+    encoded: Iterable[tuple[int, packing.Encoded]], counts: Counter[str], folder: Path, vocab_size: int, processes: Processes
+) -> tuple[Examples, Ints]:
+    """(examples, the numbers of their records), encoded by the first process and mapped by all; `counts` is what was counted on the way.
+
+    Encoding is done once: after a kill the files are there.
+    """
+    aside = folder.with_name(folder.name + ".aside")
+    if processes.is_first and not folder.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        packing.store(encoded, aside, vocab_size)
+        write_atomically(aside / "counts.json", msgspec.json.encode(counts))
+        aside.replace(folder)
+    processes.wait()
+    counts.clear()
+    counts.update(msgspec.json.decode((folder / "counts.json").read_bytes()))
+    return packing.load(folder)
+
+
+def dropped(**reasons: int) -> dict[str, int]:
     """Drops by reason, those that happened."""
-    return {reason: count for reason, count in dropped.items() if count}
+    return {reason: count for reason, count in reasons.items() if count}
 
 
 def rounded(value: float) -> float | None:

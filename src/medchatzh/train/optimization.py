@@ -65,7 +65,8 @@ class Optimization(Settings, frozen=True, kw_only=True):
     """What processes share out between them: nothing (gradients are averaged), all that FSDP2 shards, or DeepSpeed's ZeRO stage 2 (the
     paper's: gradients and optimizer states) or 3 (weights too)."""
     gradient_checkpointing: bool = False
-    """Keep a layer's input alone and compute the rest again in the backward pass: a third more work, a fraction of the memory (run_sf.sh)."""
+    """Keep a layer's input alone and compute the rest again in the backward pass: a third more work, a fraction of the memory
+    (run_sf.sh)."""
     attention: Literal["auto", "sdpa", "flash"] = "auto"
     """auto: example by example (CPU), FlashAttention 2 where it is installed (CUDA), else PyTorch's SDPA with a block-diagonal mask."""
     kernels: Literal["auto", "torch", "liger"] = "auto"

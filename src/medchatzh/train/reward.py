@@ -8,27 +8,29 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from medchatzh import models, prompt
 from medchatzh.metrics.statistics import clustered_interval
 from medchatzh.models.calibration import HELD_OUT, Ranked
-from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect, pack
+from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect
 from medchatzh.models.reward import Scorer, ScorerSettings, rewards, score
 from medchatzh.records import Preference, Turn, hold_out, read, write
 from medchatzh.run import Context, Progress, Result
 from medchatzh.train import loop
-from medchatzh.train.loop import METRICS, write_log
 from medchatzh.train.optimization import HoldsOut
+from medchatzh.train.processes import join
+from medchatzh.train.state import METRICS, write_log
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
-VERSION = 3
-LIBRARIES = ("torch", "transformers", "numpy")
+VERSION = 4
+LIBRARIES = ("torch", "transformers", "numpy", "deepspeed", "peft")
+TOGETHER = True
 
 
 class Config(HoldsOut, frozen=True, kw_only=True):
@@ -38,6 +40,9 @@ class Config(HoldsOut, frozen=True, kw_only=True):
     """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
     rankings: int = 8
     """Rankings a micro batch; `rows` does not apply, a ranking's answers stay together."""
+    margin: float = 0.0
+    """What a better answer's score must be ahead by before a pair counts as learnt, for each rank between the two (Llama 2, section
+    3.2.2)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,62 +50,76 @@ class Config(HoldsOut, frozen=True, kw_only=True):
             raise ValueError(f"rankings must be at least 1, not {self.rankings}")
 
 
-def encode(
-    preferences: Iterable[Preference], tokenizer: PreTrainedTokenizerBase, template: prompt.Template, max_tokens: int
-) -> tuple[Examples, Ints, Ints, int]:
-    """Every answer of every ranking as one example, ending with EOS.
+class Encoding(NamedTuple):
+    """Every answer of every ranking as one example, ending with EOS. Rankings left without a pair are not there."""
 
-    Returns (examples, ranking number [N], rank [N], answers dropped for length). Rankings left without a pair vanish.
-    """
+    examples: Examples
+    rankings: Ints
+    """[N] number of each answer's ranking, ascending"""
+    ranks: Ints
+    """[N]"""
+    ids: list[str]
+    """Of the rankings."""
+    num_too_long: int
+    """Answers dropped for length."""
+
+
+def encode(preferences: Iterable[Preference], tokenizer: PreTrainedTokenizerBase, template: prompt.Template, max_tokens: int) -> Encoding:
+    """Rankings as examples of at most `max_tokens`."""
     encoded: list[prompt.Encoded] = []
     rankings: list[int] = []
     ranks: list[int] = []
-    num_too_long = number = 0
+    ids: list[str] = []
+    num_too_long = 0
     for preference in preferences:
         answers = [prompt.encode([*preference.prompt, Turn("assistant", answer)], tokenizer, template) for answer in preference.answers]
         fitting = [(answer, rank) for answer, rank in zip(answers, preference.ranks, strict=True) if len(answer.input_ids) <= max_tokens]
-        num_too_long += len(answers) - len(fitting)
+        num_too_long += len(answers) - len(ids)
         if len({rank for _, rank in fitting}) < 2:
             continue
         for answer, rank in fitting:
             encoded.append(answer)
-            rankings.append(number)
+            rankings.append(len(ids))
             ranks.append(rank)
-        number += 1
-    return collect(encoded), np.asarray(rankings, np.int64), np.asarray(ranks, np.int64), num_too_long
+        ids.append(preference.id)
+    return Encoding(collect(encoded), np.asarray(rankings, np.int64), np.asarray(ranks, np.int64), ids, num_too_long)
 
 
 class RankingBatches:
-    """Whole rankings by step, a pure function of (seed, step)."""
+    """Whole rankings by step."""
 
     def __init__(self, examples: Examples, rankings: Ints, config: Config, *, pad_id: int, seed: int) -> None:
         self._examples, self._config, self._pad_id, self._seed = examples, config, pad_id, seed
-        self._members: list[list[int]] = [[] for _ in range(int(rankings.max()) + 1)]
-        for example, ranking in enumerate(rankings):
-            self._members[ranking].append(example)
-        self._a_step = config.rankings * config.accumulation
+        self._members = np.split(np.arange(len(rankings)), np.flatnonzero(np.diff(rankings)) + 1)
+        self.units = config.rankings
+        self._a_step = config.rankings * config.accumulation * config.devices
         self.steps_per_epoch = -(-len(self._members) // self._a_step)
 
-    def step(self, number: int) -> list[Batch]:
+    def step(self, number: int) -> list[Ints]:
         epoch, within = divmod(number, self.steps_per_epoch)
         order = np.random.default_rng((self._seed, epoch)).permutation(len(self._members))
-        chosen = order[within * self._a_step : (within + 1) * self._a_step]
-        return [self._assemble(chosen[start : start + self._config.rankings]) for start in range(0, len(chosen), self._config.rankings)]
+        return [self._members[ranking] for ranking in order[within * self._a_step : (within + 1) * self._a_step]]
 
-    def _assemble(self, rankings: Ints) -> Batch:
-        members = [example for ranking in rankings for example in self._members[ranking]]
-        rows = pack(self._examples.lengths, members, self._config.row_tokens)
-        return assemble(self._examples, rows, self._config.row_tokens, self._pad_id)
+    def assemble(self, units: Sequence[Ints]) -> Batch:
+        members = [example for ranking in units for example in ranking]
+        return assemble(self._examples, loop.rows_of(self._examples, members, self._config), self._pad_id, loop.width(self._config))
+
+    def weight(self, units: Sequence[Ints]) -> float:
+        return len(units)
+
+    def num_tokens(self, units: Sequence[Ints]) -> int:
+        return self._examples.num_tokens_of(units)
 
 
-def ranking_loss(scores: torch.Tensor, rankings: torch.Tensor, ranks: torch.Tensor) -> torch.Tensor:
-    """Sum over rankings of the mean over their pairs of −log σ(chosen − rejected) (InstructGPT, equation 1). All arguments [N]."""
+def ranking_loss(scores: torch.Tensor, rankings: torch.Tensor, ranks: torch.Tensor, margin: float = 0.0) -> torch.Tensor:
+    """Sum over rankings of the mean over their pairs of −log σ(chosen − rejected − margin × ranks between) (InstructGPT, equation 1).
+    Arguments [N]."""
     import torch
 
     chosen, rejected = torch.nonzero((rankings[:, None] == rankings[None]) & (ranks[:, None] < ranks[None]), as_tuple=True)
-    losses = -torch.nn.functional.logsigmoid(scores[chosen] - scores[rejected])
-    pairs_a_ranking = torch.bincount(rankings[chosen], minlength=int(rankings.max()) + 1)
-    return (losses / pairs_a_ranking[rankings[chosen]]).sum()
+    ahead = scores[chosen] - scores[rejected] - margin * (ranks[rejected] - ranks[chosen])
+    pairs_a_ranking = torch.bincount(rankings[chosen], minlength=1)
+    return -(torch.nn.functional.logsigmoid(ahead) / pairs_a_ranking[rankings[chosen]]).sum()
 
 
 def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], seed: int) -> dict[str, Any]:
@@ -123,39 +142,48 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
 
     Reports held-out pair accuracy by source. With `epochs = 0` the finished reward model `base` is measured on all rankings and passed on.
     """
+    processes = join(context.threads)
     preferences = list(read(inputs["ingest"] / "preferences.jsonl", Preference))
     if not preferences:
         raise ValueError("reward: no preferences; add a source of format 'rankings' or 'pairs' to ingest.sources")
     if not config.epochs:
-        return _adopt(config, preferences, out, context)
+        return _adopt(config, preferences, out, context) if processes.is_first else Result()
     base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
     tokenizer, template = models.load_tokenizer(base)
     trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
-    examples, rankings, ranks, num_too_long = encode(trained, tokenizer, template, config.row_tokens)
-    if not len(examples):
+    examples, rankings, ranks, ids, num_too_long = encode(trained, tokenizer, template, config.row_tokens)
+    if not ids:
         raise ValueError(
             f"reward: no ranking fits reward.row_tokens = {config.row_tokens} outside the held-out share; raise it, or lower held_out"
         )
-    model = models.load_reward(base, context.seed)
-    models.check_vocabulary(model, tokenizer, base)
-    model.config.pad_token_id = tokenizer.pad_token_id
     batches = RankingBatches(examples, rankings, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
+
+    def make(quantized: bool) -> models.Model:
+        model = models.load_reward(base, context.seed, quantized=quantized)
+        models.check_vocabulary(model, tokenizer, base)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        return model
 
     def loss(model: models.Model, batch: Batch) -> torch.Tensor:
         import torch
 
         local = np.unique(rankings[batch.examples], return_inverse=True)[1]
         on_device = [torch.from_numpy(array).to(model.device) for array in (local, ranks[batch.examples])]
-        return ranking_loss(rewards(model, batch), *on_device)
+        return ranking_loss(rewards(model, batch), *on_device, config.margin)
 
-    facts = loop.train(model, batches, loss, lambda batch: len(set(rankings[batch.examples].tolist())), config, out, context, "reward")
+    def names(chosen: Ints) -> list[str]:
+        return [ids[ranking] for ranking in sorted(set(rankings[chosen].tolist()))]
+
+    model, facts = loop.train(make, batches, loss, config, out, context, "reward", names, head="score")
+    if not processes.is_first:
+        return Result()
     models.save(model, tokenizer, template, out / "checkpoint")
-    num_rankings = int(rankings.max()) + 1
+    model.to(models.device())
     by_ranking = scores_of(model, held_out, tokenizer, template, config)
     write(out / HELD_OUT, map(_ranked, held_out, by_ranking))
     facts |= {"num_answers_too_long": num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
-    dropped = loop.counts(held_out=len(held_out), too_long=len(trained) - num_rankings)
-    return Result(num_in=len(preferences), num_out=num_rankings, dropped=dropped, facts=facts)
+    dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(ids))
+    return Result(num_in=len(preferences), num_out=len(ids), dropped=dropped, facts=facts)
 
 
 def _adopt(config: Config, preferences: Sequence[Preference], out: Path, context: Context) -> Result:
@@ -176,7 +204,7 @@ def _adopt(config: Config, preferences: Sequence[Preference], out: Path, context
     write(out / HELD_OUT, map(_ranked, known, found))
     write_log([], out / METRICS)
     facts = {"num_parameters": scorer.num_parameters, "num_steps": 0, "num_tokens": 0, "held_out": measure(found, known, context.seed)}
-    dropped = loop.counts(held_out=len(known), too_long=len(preferences) - len(known))
+    dropped = loop.dropped(held_out=len(known), too_long=len(preferences) - len(known))
     return Result(num_in=len(preferences), num_out=0, dropped=dropped, facts=facts)
 
 

@@ -1,0 +1,66 @@
+"""Resumable states: `state-<step>` in a stage's scratch folder, written aside and renamed, the newest few kept."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from medchatzh.train.engines import Engine
+from medchatzh.train.processes import Processes
+
+METRICS = "metrics.jsonl"
+
+
+def write_log(log: list[dict[str, Any]], path: Path) -> None:
+    """Metrics, a JSON line a step."""
+    path.write_bytes(b"".join(msgspec.json.encode(entry) + b"\n" for entry in log))
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+
+
+def save(engine: Engine, log: list[dict[str, Any]], scratch: Path, keep: int, processes: Processes) -> None:
+    """Keep the state after the log's last step, drop all but the newest `keep`: a full disk or a kill leaves the last good one.
+
+    OSError where it cannot be written, naming the folder.
+    """
+    aside = scratch / "aside"
+    if processes.is_first:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    processes.wait()
+    try:
+        engine.save(aside)
+        if processes.is_first:
+            write_log(log, aside / METRICS)
+    except Exception as error:  # safetensors has an error of its own for a full disk
+        free = shutil.disk_usage(scratch).free / 1e9
+        raise OSError(
+            f"{scratch}: the state after step {len(log)} cannot be written ({error}; {free:.1f} GB free); make room and run again:"
+            f" training goes on from the last state that is whole"
+        ) from error
+    processes.wait()
+    if processes.is_first:
+        aside.replace(scratch / f"state-{len(log)}")
+        for step in sorted(steps(scratch))[:-keep]:
+            shutil.rmtree(scratch / f"state-{step}")
+    processes.wait()
+
+
+def steps(scratch: Path) -> list[int]:
+    """The steps of which there is a state."""
+    return [int(state.name.removeprefix("state-")) for state in scratch.glob("state-*")]
+
+
+def restore(engine: Engine, scratch: Path) -> list[dict[str, Any]]:
+    """Load the newest state, if any; returns its log, a line a step done."""
+    found = steps(scratch)
+    if not found:
+        return []
+    folder = scratch / f"state-{max(found)}"
+    engine.load(folder)
+    return read_log(folder / METRICS)
