@@ -178,14 +178,18 @@ def _dispatch(options: argparse.Namespace) -> int:
     context = Context(
         seed=plan.seed, workers=options.workers, executor=options.executor, threads=options.threads, cache=options.runs / ".cache"
     )
+    helps = int(os.environ.get("RANK", "0")) > 0  # under torchrun, a process other than the first
+    if options.command == "run" and helps:
+        plan.assist(plan.step_of("report"), {}, None, context)
+        return 0
     if options.command == "run":
         plan.run(context=context)
         print(plan.summary())
         return 0
     work = plan.step_of(options.command, options.arm)
     given = dict(_labelled(text, "LABEL=DIR, for example --input curate=my_folder") for text in options.input)
-    if options.command == "score" and int(os.environ.get("RANK", "0")):
-        plan.assist(work, given, context)
+    if helps:
+        plan.assist(work, given, options.out, context)
     elif options.out:
         print(plan.run_alone(work, given, options.out, context))
     elif options.input:

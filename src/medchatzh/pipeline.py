@@ -11,6 +11,7 @@ import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from medchatzh.curate import overlap
 from medchatzh.generate import systems
 from medchatzh.ingest import papers, predictions
 from medchatzh.recipe import Settings
-from medchatzh.run import MANIFEST, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
+from medchatzh.run import MANIFEST, PARTIAL, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
 from medchatzh.train import pretrain, reward, sft
 
 FLOORS = ("canned", "random", "retrieved", "human")
@@ -306,14 +307,25 @@ class Plan:
         with lock(out.parent):
             return execute(work, self.runs, context, out=out, given=given, only_given=only_given)
 
-    def assist(self, work: Step, given: Mapping[str, Path], context: Context) -> None:
-        """Under torchrun, a process other than the first: once the inputs of a score step are there, work out a share of its scores."""
-        for label, inner in work.inputs.items():
-            while label not in given and not (self.runs / inner.folder_name / MANIFEST).exists():
-                time.sleep(1)
-        folders = {label: given.get(label, self.runs / inner.folder_name) for label, inner in work.inputs.items()}
-        assert isinstance(work.config, score.Config)
-        score.assist(work.config, folders, context)
+    def assist(self, work: Step, given: Mapping[str, Path], out: Path | None, context: Context) -> None:
+        """Under torchrun, a process other than the first: take part in what is done together (training, scoring), wait for the rest."""
+        before = {step.name: step for label, inner in work.inputs.items() if label not in given for step in self.until(inner.name)}
+        for one in (*before.values(), work):
+            last = one.name == work.name
+            folder = out if last and out else self.runs / one.folder_name
+            partial = folder.with_name(folder.name + PARTIAL)
+            folders = {label: self.runs / inner.folder_name for label, inner in one.inputs.items()} | (dict(given) if last else {})
+            for needed in folders.values():
+                _wait_for(needed / MANIFEST)
+            module = import_module(f"medchatzh.{one.module}")
+            inputs = {label: path.resolve() for label, path in folders.items()}
+            alone = msgspec.structs.replace(context, seed=one.seed)
+            if not any((place / MANIFEST).exists() for place in (folder, partial)):
+                if getattr(module, "TOGETHER", False):
+                    module.run(one.config, inputs, partial.resolve(), alone)
+                elif hasattr(module, "assist"):
+                    module.assist(one.config, inputs, alone)
+            _wait_for(folder / MANIFEST)
 
     def _run(self, steps: Sequence[Step], context: Context) -> None:
         waiting = [work for work in steps if not (self.runs / work.folder_name / MANIFEST).exists()]
@@ -351,6 +363,11 @@ class Plan:
             )
         lines += [f"  report     {self.folder('report') / 'report.html'}", f"             {self.folder('report') / 'report.md'}"]
         return "\n".join(lines)
+
+
+def _wait_for(manifest: Path) -> None:
+    while not manifest.exists():
+        time.sleep(0.5)
 
 
 def _disagreements(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -288,6 +288,7 @@ class Progress:
             ascii=None if terminal else " .:#",
             leave=True,
             dynamic_ncols=terminal,
+            disable=int(os.environ.get("RANK", "0")) > 0,  # of torchrun's processes the first one tells
         )
 
     def __enter__(self) -> Progress:

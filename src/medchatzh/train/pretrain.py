@@ -91,6 +91,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         return *loop.stored(encoded, counts, folder, len(tokenizer), processes), counts
 
     examples, numbers, counts = part(False)
+    held_out, _, held_out_counts = part(True)
     if not len(examples):
         raise ValueError(f"pretrain: every book fell into the held-out share of {config.held_out}; lower pretrain.held_out or add books")
     batches = Epochs(examples, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
@@ -100,7 +101,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         return [document.id for number, document in enumerate(read(file, Document)) if number in wanted]
 
     model, facts = loop.train(make, batches, loop.causal(config), config, out, context, "pretrain", names)
-    held_out, _, held_out_counts = part(True)
     if not processes.is_first:
         return Result()
     models.save(model, tokenizer, template, out / "checkpoint")

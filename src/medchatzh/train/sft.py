@@ -71,6 +71,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
             return *loop.stored(encoded, counts, out / SCRATCH / name, len(tokenizer), processes), counts
 
     examples, numbers, counts = part("train")
+    validation, _, validation_counts = part("validation")
     if not counts["dialogues"]:
         raise ValueError(f"sft: no instructions left in {', '.join(config.pools)}; look at the rejects of curate and score")
     if not len(examples):
@@ -87,7 +88,6 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
 
     batches = Epochs(examples, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
     model, facts = loop.train(make, batches, loop.causal(config), config, out, context, "sft", names)
-    validation, _, validation_counts = part("validation")
     if not processes.is_first:
         return Result()
     models.save(model, tokenizer, template, out / "checkpoint")
