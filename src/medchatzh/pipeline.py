@@ -314,11 +314,12 @@ class Plan:
             last = one.name == work.name
             folder = out if last and out else self.runs / one.folder_name
             partial = folder.with_name(folder.name + PARTIAL)
-            folders = {label: self.runs / inner.folder_name for label, inner in one.inputs.items()} | (dict(given) if last else {})
+            taken = given if last else {}
+            folders = {label: self.runs / inner.folder_name for label, inner in one.inputs.items() if label not in taken}
             for needed in folders.values():
                 _wait_for(needed / MANIFEST)
             module = import_module(f"medchatzh.{one.module}")
-            inputs = {label: path.resolve() for label, path in folders.items()}
+            inputs = {label: path.resolve() for label, path in (folders | dict(taken)).items()}
             alone = msgspec.structs.replace(context, seed=one.seed)
             if not any((place / MANIFEST).exists() for place in (folder, partial)):
                 if getattr(module, "TOGETHER", False):

@@ -17,8 +17,9 @@ from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
 from medchatzh.run import SCRATCH, Context
 from medchatzh.train import loop, pretrain, reward, sft
 from medchatzh.train.optimization import Optimization
+from medchatzh.train.processes import Processes
 from medchatzh.train.state import METRICS
-from medchatzh.train.watch import STOPPED
+from medchatzh.train.watch import STOPPED, Watch
 from tests.models import published
 
 CONTEXT = Context(seed=3, threads=1)
@@ -97,6 +98,21 @@ def test_divergence_stops_with_a_remedy_and_the_records(checkpoint, tmp_path):
         run(checkpoint, tmp_path, config)
     about = msgspec.json.decode((tmp_path / SCRATCH / STOPPED).read_bytes())
     assert about["records"][0].startswith("r:") and about["step"] == 2
+
+
+def test_training_that_comes_apart_stops_and_a_hard_batch_does_not(tmp_path):
+    watch = Watch("test", CONFIG, 100, [], tmp_path, Processes(0, 1))
+    (tmp_path / SCRATCH).mkdir()
+    for loss in [*np.linspace(6, 2, 40), 12.0, *[2.0] * 30, *[5.0] * 20]:  # worse than the best, but never than the start
+        watch.check(loss, 1.0, 1e-3, list)
+        watch.add(loss, 1.0, 1e-3, 1, 1, 1)
+    with pytest.raises(ValueError, match="come apart: the mean loss of the last 20 steps is"):
+        for loss in [9.0] * 30:
+            watch.check(loss, 1.0, 1e-3, list)
+            watch.add(loss, 1.0, 1e-3, 1, 1, 1)
+    resumed = Watch("test", CONFIG, 100, list(watch.log), tmp_path, Processes(0, 1))
+    with pytest.raises(ValueError, match="come apart"):
+        resumed.check(9.0, 1.0, 1e-3, list)
 
 
 def test_rate_rises_then_falls_to_a_tenth():

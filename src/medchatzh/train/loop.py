@@ -130,7 +130,7 @@ def train(
     """(the trained model, in the first process; facts for the manifest). All processes call it alike.
 
     `names`: example numbers → ids of their records, for the message where training stops. `head`: the module that learns whole beside LoRA.
-    Writes `metrics.jsonl` (a line a step) and `speed.jsonl`. States lie in the scratch folder, the last one too: a kill after the last
+    Writes `metrics.jsonl` (a line a step). States lie in the scratch folder, the last one too: a kill after the last
     step costs nothing. ValueError where the loss is no longer a number.
     """
     import torch

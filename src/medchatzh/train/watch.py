@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from medchatzh.train.optimization import Optimization
 from medchatzh.train.processes import Processes
 
 STOPPED = "stopped.json"
-SPEED = "speed.jsonl"
 _WINDOW = 20
 """Steps that a mean is taken over before it is compared: one batch alone may be hard."""
 
@@ -28,7 +28,10 @@ class Watch:
     ) -> None:
         self._label, self._config, self._out, self._processes = label, config, out, processes
         self.log = log
-        self._speed: list[dict[str, float]] = []
+        self._recent: deque[float] = deque(maxlen=_WINDOW)
+        self._first, self._best = 0.0, math.inf
+        for entry in log:
+            self._recall(entry["loss"])
         self._since = time.perf_counter()
         self._started, self._done, self._tokens, self._positions = self._since, len(log), 0, 0
         self._progress = Progress(label, total=num_steps, unit="steps", initial=len(log)) if processes.is_first else None
@@ -42,14 +45,8 @@ class Watch:
             return
         self._tokens, self._positions = self._tokens + tokens, self._positions + positions
         now = time.perf_counter()
-        seconds = now - self._since
+        speed = tokens / (now - self._since)
         self._since = now
-        figures = {
-            "seconds": round(seconds, 4),
-            "tokens_a_second": round(positions / seconds),
-            "useful_tokens_a_second": round(tokens / seconds),
-        }
-        self._speed.append({"step": entry["step"], **figures})
         assert self._progress
         useful = self._tokens / (now - self._started)
         shown = {"loss": f"{loss:.3f}", "tok/s": f"{self._positions / (now - self._started):,.0f}"}
@@ -57,7 +54,7 @@ class Watch:
         if self._board:
             for name in ("loss", "learning_rate", "grad_norm"):
                 self._board.add_scalar(f"{self._label}/{name}", entry[name], entry["step"])
-            self._board.add_scalar(f"{self._label}/useful_tokens_a_second", figures["useful_tokens_a_second"], entry["step"])
+            self._board.add_scalar(f"{self._label}/useful_tokens_a_second", speed, entry["step"])
 
     def check(self, loss: float, norm: float, rate: float, names: Callable[[], list[str]]) -> None:
         """ValueError where the loss or the gradient is no number, or training has come apart; the records of the step are kept in
@@ -66,20 +63,17 @@ class Watch:
         Apart: the mean loss of the last 20 steps is half as high again as the best such mean, and above that of the first 20 steps. (In
         fp16 a gradient that is no number is usual now and then: the step is skipped and the scale lowered.)
         """
-        losses = [entry["loss"] for entry in self.log] + [loss]
+        mean = self._recall(loss)
         wrong = ""
         if not math.isfinite(loss):
             wrong = f"the loss is {loss}"
         elif not math.isfinite(norm) and self._config.precision != "fp16":
             wrong = f"the gradient's norm is {norm}"
-        elif len(losses) >= 3 * _WINDOW:
-            means = [math.fsum(losses[at - _WINDOW : at]) / _WINDOW for at in range(_WINDOW, len(losses) + 1, _WINDOW // 2)]
-            last = math.fsum(losses[-_WINDOW:]) / _WINDOW
-            if last > 1.5 * min(means) and last > means[0]:
-                wrong = f"training has come apart: the mean loss of the last {_WINDOW} steps is {last:.3f}, after {min(means):.3f}"
+        elif mean > 1.5 * self._best and mean > self._first:
+            wrong = f"training has come apart: the mean loss of the last {_WINDOW} steps is {mean:.3f}, after {self._best:.3f}"
         if not wrong:
             return
-        step = len(losses)
+        step = len(self.log) + 1
         if self._processes.is_first:
             about = {"step": step, "reason": wrong, "learning_rate": rate, "loss": repr(loss), "grad_norm": repr(norm), "records": names()}
             write_atomically(self._out / SCRATCH / STOPPED, msgspec.json.format(msgspec.json.encode(about), indent=2) + b"\n")
@@ -88,17 +82,23 @@ class Watch:
             f" The records of the step are named in {self._out / SCRATCH / STOPPED}"
         )
 
+    def _recall(self, loss: float) -> float:
+        """The mean loss of the last 20 steps, with this one."""
+        self._recent.append(loss)
+        mean = math.fsum(self._recent) / len(self._recent)
+        if len(self._recent) == _WINDOW:
+            self._first, self._best = self._first or mean, min(self._best, mean)
+        return mean
+
     def close(self) -> dict[str, Any]:
-        """Write the speeds; returns figures for the manifest."""
+        """Figures for the manifest."""
         if self._progress:
             self._progress.__exit__()
-            with (self._out / SPEED).open("wb") as file:
-                file.writelines(msgspec.json.encode(entry) + b"\n" for entry in self._speed)
         if self._board:
             self._board.close()
         seconds = self._since - self._started
         facts: dict[str, Any] = {"num_steps": len(self.log), "num_tokens": sum(entry["tokens"] for entry in self.log)}
-        if self._speed:
+        if self._tokens:
             facts |= {"tokens_a_second": round(self._positions / seconds), "useful_tokens_a_second": round(self._tokens / seconds)}
         if self.log:
             last = self.log[-_WINDOW:]

@@ -6,6 +6,7 @@ is mapped, copied and let go, because the pages of a map count as memory while i
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,6 +49,11 @@ class Weights:
         """Of all tensors, in the order of the index or of the file."""
         return list(self._files)
 
+    @property
+    def largest_file_bytes(self) -> int:
+        """Size of the largest shard, or of the one file."""
+        return max(file.stat().st_size for file in set(self._files.values()))
+
     def __contains__(self, name: str) -> bool:
         return name in self._files
 
@@ -62,7 +68,7 @@ class Weights:
             with safe_open(file, "pt") as opened:
                 return opened.get_tensor(name).clone()
         except Exception as error:  # SafetensorError, UnpicklingError, RuntimeError, KeyError: whatever is wrong, it is this file
-            raise ValueError(f"{file}: {name} cannot be read ({error}); download the checkpoint again") from None
+            raise ValueError(f"{file}: {name} cannot be read ({_reason(error)}); download the checkpoint again") from None
 
     def _read_names(self, file: Path) -> list[str]:
         try:
@@ -73,7 +79,12 @@ class Weights:
             with safe_open(file, "pt") as opened:
                 return list(opened.keys())
         except Exception as error:
-            raise ValueError(f"{file}: no weights that can be read: {error}") from None
+            raise ValueError(f"{file}: no weights that can be read: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    # PyTorch's own words advise to load it without the check.
+    return "it holds more than tensors, perhaps code, and none is run" if isinstance(error, pickle.UnpicklingError) else str(error)
 
 
 def _map_bin(file: Path) -> dict[str, torch.Tensor]:
@@ -134,23 +145,32 @@ def _shards(tensors: Iterable[tuple[str, torch.Tensor]], shard_bytes: int) -> It
 
 
 def _save(file: Path, shard: dict[str, torch.Tensor]) -> None:
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    save_file(shard, file, metadata={"format": "pt"})
+    try:
+        save_file(shard, file, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ValueError(f"{file.parent}: cannot be written ({error}); free some space, or give another folder") from None
 
 
 @contextmanager
 def aside(out: Path) -> Iterator[Path]:
     """A folder to write a checkpoint in, which becomes `out` when all is written. What a killed run has left is begun anew.
 
-    ValueError where `out` exists: a checkpoint is not overwritten.
+    After an error nothing is left: half a checkpoint on a full disk helps nobody. ValueError where `out` exists: a checkpoint is not
+    overwritten.
     """
     if out.exists():
         raise ValueError(f"{out}: exists already; give another folder, or remove it")
     partial = out.with_name(out.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
+    try:
+        yield partial
+    except Exception:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     partial.rename(out)
 
 
