@@ -172,6 +172,27 @@ def test_attention_of_packed_examples_equals_each_alone(lengths, heads, seed):
         assert torch.allclose(one, two, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_on_cuda_is_asked_for_the_same(dtype, monkeypatch):
+    """Its arguments and its result, with the kernel written out: there may be no GPU."""
+
+    def kernel(query, key, value, bounds, _, longest, __, *, scale, window_size, enable_gqa):
+        assert window_size == (-1, 0) and longest == int(bounds.diff().max()) and bounds[-1] == len(query)
+        parts = []
+        for start, stop in pairwise(bounds.tolist()):
+            one = (tensor[None, start:stop].transpose(1, 2) for tensor in (query, key, value))
+            parts.append(scaled_dot_product_attention(*one, is_causal=True, scale=scale, enable_gqa=enable_gqa)[0].transpose(0, 1))
+        return torch.cat(parts)
+
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+    query, key, value = (torch.randn(2, heads, 40, 8).to(dtype) for heads in (4, 2, 2))
+    spans = [(0, 0, 9), (0, 9, 30), (1, 0, 40)]
+    found = attention._on_cuda(query, key, value, spans, 0.3)
+    expected, _ = attention.attention(torch.nn.Module(), query, key, value, None, spans=spans, scaling=0.3)
+    for row, start, stop in spans:
+        assert torch.allclose(found[row, start:stop], expected[row, start:stop], atol=1e-5 if dtype == torch.float32 else 0.05)
+
+
 def test_long_examples_are_computed_again_with_the_same_gradients(monkeypatch):
     tensors = [torch.randn(1, 2, 700, 8, requires_grad=True) for _ in range(3)]
     found = []

@@ -9,11 +9,17 @@ there than PyTorch's flash kernel (bf16, 6 heads of 64, forward and backward of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before PyTorch 2.10
+    varlen_attn = None  # type: ignore[assignment]
 
 NAME = "packed"
 BLOCK = 128
@@ -53,7 +59,7 @@ def attention(
             f"an example of {longest} tokens is longer than the model's sliding window ({sliding_window}); set attention = 'sdpa'"
         )
     if query.is_cuda:
-        return _on_cuda(query, key, value, spans, longest, scale), None
+        return _on_cuda(query, key, value, spans, scale), None
     shared = num_heads // key.shape[1]
     if shared > 1:
         key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
@@ -63,26 +69,27 @@ def attention(
 AttentionInterface.register(NAME, attention)
 
 
-def _on_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, spans: Spans, longest: int, scale: float) -> torch.Tensor:
-    from torch.nn.attention.varlen import varlen_attn
-
+def _on_cuda(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, spans: Spans, scale: float) -> torch.Tensor:
+    """By FlashAttention where it is (PyTorch 2.10 on, 16 bits); else example by example. Heads may be shared."""
     num_rows, num_heads, num_tokens, size = query.shape
-    if query.dtype == torch.float32:  # the flash kernel knows 16 bits alone
+    shared = key.shape[1] != num_heads
+    if varlen_attn is None or query.dtype == torch.float32:
         out = query.new_zeros(num_rows, num_tokens, num_heads, size)
         for row, start, stop in spans:
-            one = (tensor[row : row + 1, :, start:stop] for tensor in (query, key, value))
-            found = scaled_dot_product_attention(*one, is_causal=True, scale=scale, enable_gqa=key.shape[1] != num_heads)
+            queries, keys, values = (tensor[row : row + 1, :, start:stop] for tensor in (query, key, value))
+            found = scaled_dot_product_attention(queries, keys, values, is_causal=True, scale=scale, enable_gqa=shared)
             out[row, start:stop] = found[0].transpose(0, 1)
         return out
     # Padding is an example like any other here: nobody reads what comes out.
     edges = {row * num_tokens for row in range(num_rows + 1)}
     edges |= {row * num_tokens + place for row, *places in spans for place in places}
-    bounds = torch.tensor(sorted(edges), dtype=torch.int32, device=query.device)
-    longest = max(longest, int(bounds.diff().max()))
-    flat = (tensor.transpose(1, 2).reshape(num_rows * num_tokens, -1, size) for tensor in (query, key, value))
-    shared = {"enable_gqa": True} if key.shape[1] != num_heads else {}
-    out = varlen_attn(*flat, bounds, bounds, longest, longest, scale=scale, window_size=(-1, 0), **shared)
-    return out.view(num_rows, num_tokens, num_heads, size)
+    ordered = sorted(edges)
+    longest = max(stop - start for start, stop in pairwise(ordered))
+    bounds = torch.tensor(ordered, dtype=torch.int32, device=query.device)
+    queries, keys, values = (tensor.transpose(1, 2).reshape(num_rows * num_tokens, -1, size) for tensor in (query, key, value))
+    flat = varlen_attn(queries, keys, values, bounds, bounds, longest, longest, scale=scale, window_size=(-1, 0), enable_gqa=shared)
+    assert isinstance(flat, torch.Tensor)
+    return flat.view(num_rows, num_tokens, num_heads, size)
 
 
 def _blocks(spans: Spans) -> list[tuple[int, int, int, int, bool]]:

@@ -156,7 +156,7 @@ def train(
         torch.manual_seed(int(np.random.default_rng((context.seed, step, processes.rank)).integers(2**63)))
         step_loss, positions = _step(spread, batches, units, processes)
         norm = spread.step(learning_rate) if math.isfinite(step_loss) else math.nan
-        watch.check(step_loss, norm, learning_rate, lambda units=units: names(np.concatenate(units)))
+        watch.check(step_loss, norm, learning_rate, lambda: names(np.concatenate(units)))  # noqa: B023  # called at once, or never
         watch.add(step_loss, norm, learning_rate, batches.num_tokens(units), batches.weight(units), positions)
         if (step + 1) % config.save_steps == 0 or step + 1 == num_steps:
             save(spread, watch.log, out / SCRATCH, config.keep_states, processes)

@@ -168,8 +168,8 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         import torch
 
         local = np.unique(rankings[batch.examples], return_inverse=True)[1]
-        on_device = [torch.from_numpy(array).to(model.device) for array in (local, ranks[batch.examples])]
-        return ranking_loss(rewards(model, batch), *on_device, config.margin)
+        numbers, their_ranks = (torch.from_numpy(array).to(model.device) for array in (local, ranks[batch.examples]))
+        return ranking_loss(rewards(model, batch), numbers, their_ranks, config.margin)
 
     def names(chosen: Ints) -> list[str]:
         return [ids[ranking] for ranking in sorted(set(rankings[chosen].tolist()))]

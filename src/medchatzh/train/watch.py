@@ -49,8 +49,10 @@ class Watch:
         self._since = now
         assert self._progress
         useful = self._tokens / (now - self._started)
-        shown = {"loss": f"{loss:.3f}", "tok/s": f"{self._positions / (now - self._started):,.0f}"}
-        self._progress.add(**shown, **({"useful": f"{useful:,.0f}"} if self._positions > 1.01 * self._tokens else {}))
+        shown: dict[str, Any] = {"loss": f"{loss:.3f}", "tok/s": f"{self._positions / (now - self._started):,.0f}"}
+        if self._positions > 1.01 * self._tokens:
+            shown["useful"] = f"{useful:,.0f}"
+        self._progress.add(**shown)
         if self._board:
             for name in ("loss", "learning_rate", "grad_norm"):
                 self._board.add_scalar(f"{self._label}/{name}", entry[name], entry["step"])
