@@ -16,6 +16,7 @@ os.environ["COLUMNS"] = "100"  # argparse wraps help to the terminal
 
 from medchatzh.claims import claims
 from medchatzh.cli import COMMANDS, parser
+from medchatzh.doctor import show
 from medchatzh.pipeline import Recipe
 from medchatzh.recipe import Settings
 
@@ -96,7 +97,7 @@ def docstrings(kind: type) -> dict[str, str]:
 def main() -> int:
     stale = []
     sample = Path("src/medchatzh/samples/benchmark/medQA.test.txt")  # printed as it is given: run from the root of the repository
-    for name, text in {"cli.md": commands(), "recipe.md": settings(), "claims.md": MADE + claims(sample)}.items():
+    for name, text in {"cli.md": commands(), "recipe.md": settings(), "claims.md": MADE + claims(sample), "doctor.md": show.page()}.items():
         path = HERE / name
         if "--check" not in sys.argv:
             path.write_text(text, "utf-8")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medchatzh import __version__
+from medchatzh import __version__, doctor
 
 COMMANDS = {
     "run": "run a whole recipe: 从原始数据到报告",
@@ -20,7 +20,8 @@ COMMANDS = {
     "reward": "train the reward model on rankings: 训练奖励模型",
     "score": "score the medical records and drop the low ones: 奖励过滤",
     "mix": "sources in proportion, shuffled, split by question, exported: 混合与导出",
-    "sft": "fine-tune all parameters on the instructions: 指令微调",
+    "sft": "fine-tune on the instructions: 指令微调",
+    "dpo": "learn from the rankings directly, optional: 直接偏好优化",
     "generate": "answer the benchmark's questions: 生成回答",
     "evaluate": "metrics, floors and intervals: 评测",
     "report": "one HTML file and Markdown: 报告",
@@ -30,6 +31,7 @@ COMMANDS = {
     "judge": "pairwise verdicts of a language model, optional: 大模型评审",
     "compare": "score files of predictions, no recipe and no model needed: 给预测文件打分",
     "benchmark": "sizes and categories of a benchmark (table 2): 评测集概况",
+    "doctor": "find what will fail before it costs hours: 体检",
     "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
     "claims": "check the paper's statements: 核查论文陈述",
 }
@@ -54,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
         default="processes",
         help="what runs text work: processes here, or a Ray cluster (extra [ray])",
     )
-    own = {"explain": _add_explain, "compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
+    own = {"doctor": doctor.add_arguments, "explain": _add_explain, "compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
     for name, help_text in COMMANDS.items():
         if name in own:
             own[name](commands.add_parser(name, help=help_text, description=help_text))
@@ -145,6 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "chat":
         return _chat(options)
+    if options.command == "doctor":
+        return doctor.main(options)
     if options.command == "explain":
         return _explain(options)
     if options.command == "compare":
@@ -254,7 +258,7 @@ def _chat(options: argparse.Namespace) -> int:
 
         plan = Plan(options.recipe, options.set, options.runs)
         config = plan.recipe.chat
-        checkpoint = plan.run("sft", Context(seed=plan.seed, workers=options.workers, threads=options.threads)) / "checkpoint"
+        checkpoint = plan.run(plan.last(), Context(seed=plan.seed, workers=options.workers, threads=options.threads)) / "checkpoint"
     chat.run(checkpoint, config, options.question, options.threads)
     return 0
 

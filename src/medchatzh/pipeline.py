@@ -24,11 +24,14 @@ from medchatzh.generate import systems
 from medchatzh.ingest import papers, predictions
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, PARTIAL, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
-from medchatzh.train import pretrain, reward, sft
+from medchatzh.train import dpo, pretrain, reward, sft
 
 FLOORS = ("canned", "random", "retrieved", "human")
 BEFORE_SFT = "before_sft"
-ARM_TABLES = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix", "sft", "generate")
+BEFORE_DPO = "before_dpo"
+_OWN = (BEFORE_SFT, BEFORE_DPO, *FLOORS)
+"""Names of systems that no recipe may give to its own."""
+ARM_TABLES = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix", "sft", "dpo", "generate")
 """What an arm may change. All arms share the data folder, the seed, the judge and the evaluation, else they could not be compared."""
 
 
@@ -66,6 +69,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     score: score.Config = score.Config()
     mix: mix.Config = mix.Config()
     sft: sft.Config = sft.Config()
+    dpo: dpo.Config = dpo.Config()
     generate: generate.Config = generate.Config()
     evaluate: evaluate.Config = evaluate.Config()
     judge: judge.Config = judge.Config()
@@ -96,13 +100,13 @@ class Plan:
         self.recipe = recipes.convert(table, Recipe, str(path))
         if not self.recipe.ingest.sources:
             raise ValueError(f"{path}: ingest.sources: is empty; add at least one [[ingest.sources]] with name and path")
-        if self.recipe.run.main in (BEFORE_SFT, *FLOORS):
+        if self.recipe.run.main in _OWN:
             raise ValueError(f"{path}: run.main: {self.recipe.run.main!r} is the name of another system; choose another")
         try:
             asked = self.recipe.ablation.arms(self.recipe.curate.rules) | self.recipe.arms
         except ValueError as error:
             raise ValueError(f"{path}: ablation.{error}") from None
-        taken = {self.recipe.run.main, BEFORE_SFT, *FLOORS, *asked}
+        taken = {self.recipe.run.main, *_OWN, *asked}
         others = [("predictions", file.name) for file in self.recipe.predictions]
         others += [("systems", given.name) for given in self.recipe.systems]
         for place, name in others:
@@ -111,7 +115,7 @@ class Plan:
             taken.add(name)
         self.arms: dict[str, Recipe] = {}
         for name, changes in asked.items():
-            if name in (self.recipe.run.main, BEFORE_SFT, *FLOORS) or not name.isidentifier():
+            if name in (self.recipe.run.main, *_OWN) or not name.isidentifier():
                 raise ValueError(f"{path}: arms.{name}: choose another name, of letters, digits and _")
             if fixed := [table for table in changes if table in Recipe.__struct_fields__ and table not in ARM_TABLES]:
                 raise ValueError(f"{path}: arms.{name}.{fixed[0]}: is the same for all arms; an arm may change {', '.join(ARM_TABLES)}")
@@ -145,12 +149,13 @@ class Plan:
         self._train("", self.recipe)
         for arm, changed in self.arms.items():
             self._train(f"@{arm}", changed)
-        systems = {main: "sft", BEFORE_SFT: "pretrain"} | {arm: f"sft@{arm}" for arm in self.arms}
+        systems = {main: self.last(), BEFORE_SFT: "pretrain"} | ({BEFORE_DPO: "sft"} if self.recipe.dpo.epochs else {})
+        systems |= {arm: self.last(arm) for arm in self.arms}
         for seed in self.recipe.ablation.seeds if self.arms else ():
             for name, changed in {main: self.recipe, **self.arms}.items():
                 system = f"{name}{evaluate.SEED_MARK}{seed}"
                 self._train(f"@{system}", changed, seed)
-                systems[system] = f"sft@{system}"
+                systems[system] = self.last(system)
         for system, model in systems.items():
             self._add(f"generate@{system}", "generate", self._system(system, "checkpoint"), seen | {"model": model}, resumable=True)
         for floor in FLOORS:
@@ -182,7 +187,8 @@ class Plan:
             self._add_exam({system: model for system, model in systems.items() if evaluate.SEED_MARK not in system})
             judged["exam"] = "exam"
         before_sft = ("ingest", "curate", "books", "tokenizer", "pretrain", "reward", "score", "mix")
-        shown = (*before_sft, "sft", *(f"sft@{arm}" for arm in self.arms))
+        trained = ("sft", "dpo") if self.recipe.dpo.epochs else ("sft",)
+        shown = (*before_sft, *trained, *(f"sft@{arm}" for arm in self.arms))
         told = {label: label for label in shown} | {"overlap": "overlap", "evaluate": "evaluate"}
         told |= {label: target for label, target in judged.items() if evaluate.SEED_MARK not in label}
         self._add("report", "report", self.recipe.report, told, optional_inputs=True)
@@ -227,10 +233,17 @@ class Plan:
         add("score", "score", *judges, "curate", resumable=True)
         add("mix", "mix", "ingest", "curate", "score", resumable=True)
         add("sft", "train.sft", "pretrain", "mix", resumable=True)
+        if changed.dpo.epochs:
+            add("dpo", "train.dpo", "ingest", "sft", resumable=True)
 
     def _system(self, name: str, kind: Any) -> generate.System:
         changed = self.arms.get(name.partition(evaluate.SEED_MARK)[0], self.recipe)
         return generate.System(**msgspec.structs.asdict(changed.generate), system=name, kind=kind)
+
+    def last(self, system: str = "") -> str:
+        """The step that makes the model of an arm or seed (`arm`, `arm#seed`): SFT, or DPO where the recipe has it."""
+        changed = self.arms.get(system.partition(evaluate.SEED_MARK)[0], self.recipe)
+        return ("dpo" if changed.dpo.epochs else "sft") + (f"@{system}" if system else "")
 
     def _add(self, name: str, module: str, config: Any, inputs: Mapping[str, str], seed: int | None = None, **more: Any) -> None:
         linked = {label: self.steps[target] for label, target in inputs.items()}
@@ -279,6 +292,8 @@ class Plan:
         for name in (f"{stage}@{arm}",) if arm else (stage, f"{stage}@{self.recipe.run.main}"):
             if name in self.steps:
                 return self.steps[name]
+        if stage == "dpo" and not arm:
+            raise ValueError("dpo: the recipe has none; set dpo.epochs, 1 for example")
         if stage in ("papers", "exam") and not arm:
             raise ValueError(f"{stage}: no exam to hold; add one to [[papers.sources]]")
         if stage == "judge" and not arm:
@@ -345,7 +360,8 @@ class Plan:
 
     def summary(self) -> str:
         """What the run made and where, for the end of `medchatzh run`."""
-        found = {name: read_manifest(self.folder(name)) for name in ("ingest", "curate", "books", "reward", "score", "mix", "sft")}
+        last = self.last()
+        found = {name: read_manifest(self.folder(name)) for name in ("ingest", "curate", "books", "reward", "score", "mix", last)}
         held_out = found["reward"].facts.get("held_out", {}).get("all")
         folders = {self.folder(name) for name in self.steps}
         seconds = sum(read_manifest(folder).seconds for folder in folders)
@@ -354,7 +370,7 @@ class Plan:
             f"  records    {found['ingest'].num_in:,} raw rows → {found['curate'].num_out:,} curated → {found['score'].num_out:,} medical"
             f" → {found['mix'].facts['num_train']:,} to train on: {self.folder('mix')}",
             f"  books      {found['books'].num_out:,} chapters",
-            f"  model      {found['sft'].facts['num_parameters']:,} parameters: {self.folder('sft') / 'checkpoint'}",
+            f"  model      {found[last].facts['num_parameters']:,} parameters: {self.folder(last) / 'checkpoint'}",
         ]
         if held_out:
             model, length = held_out["model"], held_out["length"]

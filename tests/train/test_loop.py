@@ -11,13 +11,14 @@ from transformers import AutoModelForSequenceClassification
 
 from medchatzh import models
 from medchatzh.models.calibration import HELD_OUT, Ranked
-from medchatzh.models.packing import collect
+from medchatzh.models.packing import assemble, collect
 from medchatzh.models.reward import Scorer, ScorerSettings
 from medchatzh.records import Dialogue, Document, Preference, Turn, read, write
 from medchatzh.run import SCRATCH, Context
-from medchatzh.train import loop, pretrain, reward, sft
+from medchatzh.train import dpo, loop, pretrain, reward, sft
 from medchatzh.train.optimization import Optimization
 from medchatzh.train.processes import Processes
+from medchatzh.train.reward import RankingBatches
 from medchatzh.train.state import METRICS
 from medchatzh.train.watch import STOPPED, Watch
 from tests.models import published
@@ -56,6 +57,11 @@ def run(checkpoint, out, config, stop_after=None, seed=3):
 
 def losses_of(out):
     return [msgspec.json.decode(line)["loss"] for line in (out / METRICS).read_bytes().splitlines()]
+
+
+def scratch_of(tmp_path, name):
+    (tmp_path / name / SCRATCH).mkdir(parents=True)
+    return tmp_path / name
 
 
 CONFIG = Optimization(row_tokens=64, rows=4, epochs=3, learning_rate=1e-2, save_steps=4, precision="fp32")
@@ -297,7 +303,44 @@ def test_rankings_too_long_are_counted_as_dropped(checkpoint, tmp_path):
     out = tmp_path / "reward"
     out.mkdir()
     result = reward.run(reward.Config(row_tokens=64, epochs=1, held_out=0.0001, precision="fp32"), inputs, out, CONTEXT)
-    assert result.dropped["too_long"] == 1 and result.num_out == 8
+    assert (result.dropped["too_long"], result.num_out, result.facts["num_answers_too_long"]) == (1, 8, 2)
+
+
+def test_dpo_prefers_what_was_ranked_first_and_goes_on_after_a_kill(checkpoint, tmp_path, monkeypatch):
+    inputs = {"ingest": folder(tmp_path, "ingest", preferences=preferences(40)), "sft": tmp_path}
+    (tmp_path / "checkpoint").symlink_to(checkpoint)
+    config = dpo.Config(row_tokens=64, rankings=4, epochs=4, held_out=0.25, learning_rate=2e-3, precision="fp32", save_steps=5)
+    result = dpo.run(config, inputs, scratch_of(tmp_path, "whole"), CONTEXT)
+    assert result.num_in == 40 == result.num_out + result.dropped["held_out"]
+    measured = result.facts["held_out"]["ranked"]
+    assert measured["model"]["accuracy"] > 0.9 > measured["before"]["accuracy"]
+    assert result.facts["loss_first"] == pytest.approx(np.log(2), abs=1e-6)  # no answer has moved yet
+    broken = scratch_of(tmp_path, "broken")
+    steps = RankingBatches.step
+
+    def stop(self, number):
+        if number == 12:
+            raise KeyboardInterrupt
+        return steps(self, number)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RankingBatches, "step", stop)
+        dpo.run(config, inputs, broken, CONTEXT)
+    assert dpo.run(config, inputs, broken, CONTEXT).facts["held_out"] == result.facts["held_out"]
+    assert (broken / METRICS).read_bytes() == (tmp_path / "whole" / METRICS).read_bytes()
+    model, unchanged = models.load_causal(broken / "checkpoint"), models.load_causal(checkpoint)
+    assert any(not torch.equal(one, two) for one, two in zip(model.parameters(), unchanged.parameters(), strict=True))
+
+
+def test_log_probabilities_are_those_of_each_answer_alone(checkpoint):
+    model, examples = models.load_causal(checkpoint).eval(), data(7)
+    batch = assemble(examples, [[3, 1], [0]], 0)
+    with torch.inference_mode():
+        found = dpo.log_probabilities(model, batch)
+        for value, number in zip(found, batch.examples, strict=True):
+            ids = torch.tensor(examples.input_ids[None, examples.offsets[number] : examples.offsets[number + 1]]).long()
+            expected = -model(input_ids=ids, labels=ids).loss * (ids.shape[1] - 1)
+            assert float(value) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_ranking_loss_is_the_mean_over_pairs_of_each_ranking():

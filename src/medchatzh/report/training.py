@@ -29,7 +29,8 @@ Points = Sequence[tuple[float, float]]
 MAX_POINTS = 300
 """Points drawn of a curve; more would not show at the width of a page."""
 _PLACES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-_TITLES = {"pretrain": "继续预训练", "reward": "奖励模型", "sft": "微调"}
+_TITLES = {"pretrain": "继续预训练", "reward": "奖励模型", "sft": "微调", "dpo": "直接偏好优化"}
+_OPTIONAL = ("dpo",)
 
 
 def smooth(points: Points) -> list[tuple[float, float]]:
@@ -57,7 +58,7 @@ def curves(inputs: Inputs) -> tuple[Block, ...]:
     table: list[Row] = []
     for stage, title in _TITLES.items():
         labels = [stage, *(f"sft@{arm}" for arm in inputs.arms if stage == "sft")]
-        if stage not in inputs:
+        if stage not in inputs and stage not in _OPTIONAL:
             blocks.append(missing(stage, "损失曲线", "its loss curve"))
         logs = {label: log for label in labels if (log := inputs.log(label))}
         if logs:

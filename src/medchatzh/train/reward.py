@@ -6,7 +6,7 @@ Legend: N answers in a micro batch, P pairs.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
 
+    from medchatzh.train.engines import Loss
+
 VERSION = 4
 LIBRARIES = ("torch", "transformers", "numpy", "deepspeed", "peft")
 TOGETHER = True
 
 
-class Config(HoldsOut, frozen=True, kw_only=True):
-    base: str = ""
-    """Checkpoint folder to start from (causal or reward); empty for the pre-trained model of this recipe."""
-    held_out: float = 0.25
-    """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
+class Ranks(HoldsOut, frozen=True, kw_only=True):
+    """A stage that learns from rankings."""
+
     rankings: int = 8
     """Rankings a micro batch; `rows` does not apply, a ranking's answers stay together."""
     margin: float = 0.0
@@ -48,6 +48,13 @@ class Config(HoldsOut, frozen=True, kw_only=True):
         super().__post_init__()
         if self.rankings < 1:
             raise ValueError(f"rankings must be at least 1, not {self.rankings}")
+
+
+class Config(Ranks, frozen=True, kw_only=True):
+    base: str = ""
+    """Checkpoint folder to start from (causal or reward); empty for the pre-trained model of this recipe."""
+    held_out: float = 0.25
+    """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
 
 
 class Encoding(NamedTuple):
@@ -63,6 +70,10 @@ class Encoding(NamedTuple):
     num_too_long: int
     """Answers dropped for length."""
 
+    def names(self, chosen: Ints) -> list[str]:
+        """Ids of the rankings that some examples belong to."""
+        return [self.ids[ranking] for ranking in sorted(set(self.rankings[chosen].tolist()))]
+
 
 def encode(preferences: Iterable[Preference], tokenizer: PreTrainedTokenizerBase, template: prompt.Template, max_tokens: int) -> Encoding:
     """Rankings as examples of at most `max_tokens`."""
@@ -74,7 +85,7 @@ def encode(preferences: Iterable[Preference], tokenizer: PreTrainedTokenizerBase
     for preference in preferences:
         answers = [prompt.encode([*preference.prompt, Turn("assistant", answer)], tokenizer, template) for answer in preference.answers]
         fitting = [(answer, rank) for answer, rank in zip(answers, preference.ranks, strict=True) if len(answer.input_ids) <= max_tokens]
-        num_too_long += len(answers) - len(ids)
+        num_too_long += len(answers) - len(fitting)
         if len({rank for _, rank in fitting}) < 2:
             continue
         for answer, rank in fitting:
@@ -88,9 +99,9 @@ def encode(preferences: Iterable[Preference], tokenizer: PreTrainedTokenizerBase
 class RankingBatches:
     """Whole rankings by step."""
 
-    def __init__(self, examples: Examples, rankings: Ints, config: Config, *, pad_id: int, seed: int) -> None:
-        self._examples, self._config, self._pad_id, self._seed = examples, config, pad_id, seed
-        self._members = np.split(np.arange(len(rankings)), np.flatnonzero(np.diff(rankings)) + 1)
+    def __init__(self, encoded: Encoding, config: Ranks, *, pad_id: int, seed: int) -> None:
+        self._examples, self._config, self._pad_id, self._seed = encoded.examples, config, pad_id, seed
+        self._members = np.split(np.arange(len(encoded.rankings)), np.flatnonzero(np.diff(encoded.rankings)) + 1)
         self.units = config.rankings
         self._a_step = config.rankings * config.accumulation * config.devices
         self.steps_per_epoch = -(-len(self._members) // self._a_step)
@@ -122,6 +133,19 @@ def ranking_loss(scores: torch.Tensor, rankings: torch.Tensor, ranks: torch.Tens
     return -(torch.nn.functional.logsigmoid(ahead) / pairs_a_ranking[rankings[chosen]]).sum()
 
 
+def over_rankings(scored: Callable[[models.Model, Batch], torch.Tensor], encoded: Encoding, margin: float) -> Loss:
+    """The loss over all pairs of the rankings, of what `scored` makes of each answer: [N] rewards."""
+
+    def loss(model: models.Model, batch: Batch) -> torch.Tensor:
+        import torch
+
+        local = np.unique(encoded.rankings[batch.examples], return_inverse=True)[1]
+        numbers, ranks = (torch.from_numpy(array).to(model.device) for array in (local, encoded.ranks[batch.examples]))
+        return ranking_loss(scored(model, batch), numbers, ranks, margin)
+
+    return loss
+
+
 def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], seed: int) -> dict[str, Any]:
     """Share of pairs in which the chosen answer has the higher value; equal values count half.
 
@@ -151,12 +175,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
     tokenizer, template = models.load_tokenizer(base)
     trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
-    examples, rankings, ranks, ids, num_too_long = encode(trained, tokenizer, template, config.row_tokens)
-    if not ids:
+    encoded = encode(trained, tokenizer, template, config.row_tokens)
+    if not encoded.ids:
         raise ValueError(
             f"reward: no ranking fits reward.row_tokens = {config.row_tokens} outside the held-out share; raise it, or lower held_out"
         )
-    batches = RankingBatches(examples, rankings, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
+    batches = RankingBatches(encoded, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
 
     def make(quantized: bool) -> models.Model:
         model = models.load_reward(base, context.seed, quantized=quantized)
@@ -164,26 +188,17 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         model.config.pad_token_id = tokenizer.pad_token_id
         return model
 
-    def loss(model: models.Model, batch: Batch) -> torch.Tensor:
-        import torch
-
-        local = np.unique(rankings[batch.examples], return_inverse=True)[1]
-        numbers, their_ranks = (torch.from_numpy(array).to(model.device) for array in (local, ranks[batch.examples]))
-        return ranking_loss(rewards(model, batch), numbers, their_ranks, config.margin)
-
-    def names(chosen: Ints) -> list[str]:
-        return [ids[ranking] for ranking in sorted(set(rankings[chosen].tolist()))]
-
-    model, facts = loop.train(make, batches, loss, config, out, context, "reward", names, head="score")
+    loss = over_rankings(rewards, encoded, config.margin)
+    model, facts = loop.train(make, batches, loss, config, out, context, "reward", encoded.names, head="score")
     if not processes.is_first:
         return Result()
     models.save(model, tokenizer, template, out / "checkpoint")
     model.to(models.device())
     by_ranking = scores_of(model, held_out, tokenizer, template, config)
     write(out / HELD_OUT, map(_ranked, held_out, by_ranking))
-    facts |= {"num_answers_too_long": num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
-    dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(ids))
-    return Result(num_in=len(preferences), num_out=len(ids), dropped=dropped, facts=facts)
+    facts |= {"num_answers_too_long": encoded.num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
+    dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(encoded.ids))
+    return Result(num_in=len(preferences), num_out=len(encoded.ids), dropped=dropped, facts=facts)
 
 
 def _adopt(config: Config, preferences: Sequence[Preference], out: Path, context: Context) -> Result:
