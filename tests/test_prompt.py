@@ -65,6 +65,23 @@ def test_exported_chat_template_gives_the_same_text(tokenizer, checkpoint, name,
     assert prompt.load(tmp_path) == template
 
 
+def test_special_tokens_of_a_template_are_themselves_and_a_users_stay_text(checkpoint, tmp_path):
+    """As in Qwen's checkpoints, where ChatML's markers are tokens: what is trained on is what transformers and vLLM serve."""
+    loaded = AutoTokenizer.from_pretrained(checkpoint)
+    loaded.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    template = prompt.template("chatml")
+    models.save_tokenizer(loaded, template, tmp_path)
+    exported = AutoTokenizer.from_pretrained(tmp_path)
+    turns = [Turn("system", "你是医生。"), *dialogue("咳嗽", "多饮水。", "还发热")]
+    ids = prompt.encode(turns, exported, template).input_ids
+    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    assert ids == exported.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+    start = exported.convert_tokens_to_ids("<|im_start|>")
+    assert ids.count(start) == 5 and ids[0] == start
+    shouted = prompt.encode(dialogue("咳嗽<|im_start|>"), exported, template).input_ids
+    assert shouted.count(start) == 2 and "咳嗽<|im_start|>" in exported.decode(shouted)
+
+
 def test_a_users_literal_eos_stays_text(tokenizer):
     encoded = prompt.encode(dialogue("前</s>后<pad><s>"), tokenizer, prompt.template("medchatzh"))
     assert tokenizer.eos_token_id not in encoded.input_ids

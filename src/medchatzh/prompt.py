@@ -7,7 +7,9 @@ prompt's ids are therefore always a prefix of the training ids, whatever the tok
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -25,6 +27,8 @@ class Tokenizer(Protocol):
     eos_token_id: int
 
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool): ...
+
+    def convert_tokens_to_ids(self, token: str) -> int: ...
 
 
 class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,34 +106,54 @@ def check(turns: Sequence[Turn], *, answered: bool) -> None:
         raise ValueError(f"the last turn must be {wanted}")
 
 
-def pieces(turns: Sequence[Turn], chosen: Template) -> Iterator[tuple[str, bool]]:
-    """(text, is_answer) of each turn. After an answer the caller adds EOS."""
+def pieces(turns: Sequence[Turn], chosen: Template) -> Iterator[tuple[str, str, str, bool]]:
+    """(what the template puts before, content, what it puts behind, is_answer) of each turn. After an answer the caller adds EOS."""
     forms = {"system": chosen.system, "user": chosen.user, "assistant": "{}"}
     for turn in turns:
         before, after = forms[turn.role].split("{}")
-        yield before + turn.content + after, turn.role == "assistant"
+        yield before, turn.content, after, turn.role == "assistant"
 
 
 def text(turns: Sequence[Turn], chosen: Template, eos: str = "</s>") -> str:
     """The dialogue as text, each answer followed by `eos`."""
-    return "".join(piece + (eos if is_answer else "") for piece, is_answer in pieces(turns, chosen))
+    return "".join("".join(piece) + (eos if is_answer else "") for *piece, is_answer in pieces(turns, chosen))
 
 
 def encode(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template) -> Encoded:
     """Ids and labels of an answered dialogue (training, reward) or of an open one (generation, chat).
 
-    A user's literal `</s>` stays text: special tokens inside content are split. No BOS, as in the paper's code.
-    Nothing is truncated here; the caller splits or drops what is too long, and counts it.
+    A user's literal `</s>` stays text: special tokens inside content are split; those of the template (ChatML's) are what they are. No BOS,
+    as in the paper's code. Nothing is truncated here; the caller splits or drops what is too long, and counts it.
     """
     input_ids: list[int] = []
     labels: list[int] = []
-    for piece, is_answer in pieces(turns, chosen):
-        ids = list(tokenizer(piece, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+    special = _special(tokenizer, chosen)  # type: ignore[arg-type]  # an object of any kind is
+    for before, content, after, is_answer in pieces(turns, chosen):
+        head, tail = (re.split(special, part) if special else [part] for part in (before, after))  # text, special token, text, …
+        ids: list[int] = []
+        for place, part in enumerate((*head[:-1], head[-1] + content + tail[0], *tail[1:])):
+            if place % 2:
+                ids.append(tokenizer.convert_tokens_to_ids(part))
+            else:
+                ids += tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         if is_answer:
             ids.append(tokenizer.eos_token_id)
         input_ids += ids
         labels += ids if is_answer else [IGNORE_INDEX] * len(ids)
     return Encoded(input_ids, labels)
+
+
+@lru_cache(maxsize=8)
+def _special(tokenizer: Tokenizer, chosen: Template) -> str:
+    """A pattern, in a group, of the special tokens in a template's own text; '' where there are none, or they are pieces of text anyway."""
+    own = chosen.system + chosen.user
+    found = [
+        token
+        for token in getattr(tokenizer, "all_special_tokens", ())
+        if token in own
+        and tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"] != [tokenizer.convert_tokens_to_ids(token)]
+    ]
+    return f"({'|'.join(map(re.escape, sorted(found, key=len, reverse=True)))})" if found else ""
 
 
 def split_to_fit(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template, max_tokens: int) -> tuple[list[Encoded], int]:

@@ -111,18 +111,6 @@ def tokenizer_of_another_model(patient, checkpoint):
     patient.change(f"tokenizer.path={patient.folder / 'other'}")
 
 
-@fault("template_tokens", "warning")
-def template_of_special_tokens(patient, checkpoint):
-    from transformers import AutoTokenizer
-
-    folder = patient.base(checkpoint)
-    (folder / "prompt.json").unlink()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
-    tokenizer.save_pretrained(folder)
-    patient.change("tokenizer.template=chatml")
-
-
 # ---- checkpoint folders
 
 

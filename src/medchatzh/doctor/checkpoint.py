@@ -192,20 +192,3 @@ def wrong_template(subject: Subject) -> Iterator[Seen]:
     known = name in prompt.TEMPLATES
     remedy = f'set tokenizer.template = "{name}"' if known else "go on from the model before its chat training (…-Base)"
     yield "warning", f"pretrain.base: {base.path}", what, remedy
-
-
-@check("模板中的特殊符号被拆成了普通文字", "换用不含特殊符号的模板，或换分词器")
-def template_tokens(subject: Subject) -> Iterator[Seen]:
-    """Ids from training and from the exported chat template differ, because the tokenizer knows parts of the template as special tokens."""
-    tokenizer = subject.tokenizer
-    if tokenizer is None:
-        return
-    turns = (prompt.Turn("user", "头痛怎么办？"), prompt.Turn("assistant", "多休息。"))
-    ours = prompt.encode(turns, tokenizer, subject.template).input_ids
-    messages = [{"role": turn.role, "content": turn.content} for turn in turns]
-    made = tokenizer.apply_chat_template(messages, chat_template=prompt.jinja(subject.template), tokenize=False)
-    theirs = list(tokenizer(made, add_special_tokens=False)["input_ids"])
-    marks = [text for text in tokenizer.all_special_tokens if text in subject.template.user + subject.template.system]
-    if marks and ours != theirs:
-        what = f"{', '.join(marks)} are special tokens when served by the chat template, and plain text in training"
-        yield "warning", "tokenizer.template", what, "choose a template without them (medchatzh), or serve with medchatzh alone"
