@@ -31,6 +31,8 @@ COMMANDS = {
     "judge": "pairwise verdicts of a language model, optional: 大模型评审",
     "compare": "score files of predictions, no recipe and no model needed: 给预测文件打分",
     "benchmark": "sizes and categories of a benchmark (table 2): 评测集概况",
+    "convert": "a published Baichuan checkpoint → plain LLaMA: 转换检查点",
+    "export": "a finished checkpoint → a folder to hand to others: 导出模型",
     "doctor": "find what will fail before it costs hours: 体检",
     "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
     "claims": "check the paper's statements: 核查论文陈述",
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         default="processes",
         help="what runs text work: processes here, or a Ray cluster (extra [ray])",
     )
-    own = {"doctor": doctor.add_arguments, "explain": _add_explain, "compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
+    own = {"convert": _add_convert, "export": _add_export, "doctor": doctor.add_arguments, "explain": _add_explain, "compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
     for name, help_text in COMMANDS.items():
         if name in own:
             own[name](commands.add_parser(name, help=help_text, description=help_text))
@@ -97,6 +99,17 @@ def _add_system(command: argparse.ArgumentParser) -> None:
     alone.add_argument("--adapter", default="", metavar="DIR", help="a LoRA adapter to merge into the base")
     alone.add_argument("--endpoint", default="", metavar="URL", help="an OpenAI-compatible server in place of --model")
     alone.add_argument("--endpoint-model", default="", metavar="NAME", help="the model as that server names it")
+
+
+def _add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint as it was published")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint folder, or the folder of its stage")
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    command.add_argument("--dtype", choices=("bf16", "fp16", "fp32"), default="bf16", help="of the weights (default: bf16)")
 
 
 def _add_explain(command: argparse.ArgumentParser) -> None:
@@ -147,6 +160,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace) -> int:
     if options.command == "chat":
         return _chat(options)
+    if options.command == "convert":
+        from medchatzh.convert import convert
+
+        convert(options.folder, options.out)
+        print(options.out)
+        return 0
+    if options.command == "export":
+        from medchatzh.models.export import export
+
+        print(f"{options.out}: {export(options.checkpoint, options.out, options.dtype):,} parameters")
+        return 0
     if options.command == "doctor":
         return doctor.main(options)
     if options.command == "explain":

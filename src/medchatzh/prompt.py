@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -28,7 +28,7 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool): ...
 
-    def convert_tokens_to_ids(self, token: str) -> int: ...
+    def convert_tokens_to_ids(self, tokens: Any) -> Any: ...
 
 
 class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -147,9 +147,10 @@ def encode(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template) -> Enc
 def _special(tokenizer: Tokenizer, chosen: Template) -> str:
     """A pattern, in a group, of the special tokens in a template's own text; '' where there are none, or they are pieces of text anyway."""
     own = chosen.system + chosen.user
+    known = (token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special)
     found = [
         token
-        for token in getattr(tokenizer, "all_special_tokens", ())
+        for token in known
         if token in own
         and tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"] != [tokenizer.convert_tokens_to_ids(token)]
     ]

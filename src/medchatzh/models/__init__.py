@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -103,6 +104,9 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, template: prompt.Template
     """Write the tokenizer with its chat template, for us (`prompt.json`) and for others (`chat_template`)."""
     tokenizer.chat_template = prompt.jinja(template)
     tokenizer.save_pretrained(folder)
+    pieces = Path(tokenizer.name_or_path) / "tokenizer.model"  # llama.cpp's converter wants it; save_pretrained leaves it behind
+    if pieces.is_file() and not (folder / pieces.name).exists():
+        shutil.copyfile(pieces, folder / pieces.name)
     prompt.save(template, folder)
 
 
