@@ -1,6 +1,7 @@
 """`medchatzh launch`: the torchrun command that runs a recipe on several devices, printed or executed.
 
-Every process that torchrun starts runs the same `medchatzh run RECIPE`: the first does all stages, the others join it in training and scoring.
+Every process that torchrun starts runs the same `medchatzh run RECIPE`: the first does all stages, the others join it in training and
+scoring.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of `medchatzh launch`."""
     command.add_argument("recipe", type=Path, metavar="RECIPE", help="a TOML file")
     command.add_argument("--devices", type=_positive, required=True, metavar="N", help="processes a node, one a device")
-    command.add_argument("--nodes", type=_positive, default=1, metavar="N", help="machines, with the run folder on a file system they share")
+    command.add_argument(
+        "--nodes", type=_positive, default=1, metavar="N", help="machines, with the run folder on a file system they share"
+    )
     command.add_argument("--node-rank", type=int, metavar="K", help="which of them this is, from 0 (with --run)")
     command.add_argument("--master-addr", default="", metavar="HOST[:PORT]", help=f"the first of them (port {PORT} if none is given)")
     command.add_argument("--stage", default="", metavar="NAME", help="stop after this stage, such as sft (default: the whole recipe)")
@@ -107,4 +110,3 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of 1 or more")
     return int(text)
-

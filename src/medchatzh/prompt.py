@@ -28,8 +28,6 @@ class Tokenizer(Protocol):
 
     def __call__(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool): ...
 
-    def convert_tokens_to_ids(self, tokens: Any) -> Any: ...
-
 
 class Template(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A chat template as data. `{}` stands for the turn's content; every answer ends with the tokenizer's EOS."""
@@ -127,13 +125,13 @@ def encode(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template) -> Enc
     """
     input_ids: list[int] = []
     labels: list[int] = []
-    special = _special(tokenizer, chosen)  # type: ignore[arg-type]  # an object of any kind is
+    special, ids_of = _special(tokenizer, chosen)
     for before, content, after, is_answer in pieces(turns, chosen):
         head, tail = (re.split(special, part) if special else [part] for part in (before, after))  # text, special token, text, …
         ids: list[int] = []
         for place, part in enumerate((*head[:-1], head[-1] + content + tail[0], *tail[1:])):
             if place % 2:
-                ids.append(tokenizer.convert_tokens_to_ids(part))
+                ids.append(ids_of[part])
             else:
                 ids += tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         if is_answer:
@@ -144,17 +142,19 @@ def encode(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template) -> Enc
 
 
 @lru_cache(maxsize=8)
-def _special(tokenizer: Tokenizer, chosen: Template) -> str:
-    """A pattern, in a group, of the special tokens in a template's own text; '' where there are none, or they are pieces of text anyway."""
+def _special(tokenizer: Any, chosen: Template) -> tuple[str, dict[str, int]]:
+    """(a pattern, in a group, of the special tokens in a template's own text, their ids); '' where there are none, or they are text
+    anyway."""
     own = chosen.system + chosen.user
-    known = (token.content for token in getattr(tokenizer, "added_tokens_decoder", {}).values() if token.special)
-    found = [
-        token
-        for token in known
-        if token in own
-        and tokenizer(token, add_special_tokens=False, split_special_tokens=True)["input_ids"] != [tokenizer.convert_tokens_to_ids(token)]
-    ]
-    return f"({'|'.join(map(re.escape, sorted(found, key=len, reverse=True)))})" if found else ""
+    found = {
+        token.content: number
+        for number, token in getattr(tokenizer, "added_tokens_decoder", {}).items()
+        if token.special
+        and token.content in own
+        and tokenizer(token.content, add_special_tokens=False, split_special_tokens=True)["input_ids"] != [number]
+    }
+    longest_first = sorted(found, key=len, reverse=True)
+    return (f"({'|'.join(map(re.escape, longest_first))})" if found else ""), found
 
 
 def split_to_fit(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template, max_tokens: int) -> tuple[list[Encoded], int]:
