@@ -31,6 +31,9 @@ def commands() -> str:
     parts = [f"{MADE}# 命令行 / Command line\n", f"```text\n{root.format_help()}```\n"]
     for name in COMMANDS:
         parts.append(f"## medchatzh {name}\n\n```text\n{choices[name].format_help()}```\n")
+        for action in choices[name]._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parts += [f"### medchatzh {name} {step}\n\n```text\n{one.format_help()}```\n" for step, one in action.choices.items()]
     return "\n".join(parts)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medchatzh import __version__, doctor
+from medchatzh import __version__, doctor, label
 
 COMMANDS = {
     "run": "run a whole recipe: 从原始数据到报告",
@@ -31,6 +31,7 @@ COMMANDS = {
     "judge": "pairwise verdicts of a language model, optional: 大模型评审",
     "compare": "score files of predictions, no recipe and no model needed: 给预测文件打分",
     "benchmark": "sizes and categories of a benchmark (table 2): 评测集概况",
+    "label": "make preference rankings of one's own: 偏好标注",
     "convert": "a published Baichuan checkpoint → plain LLaMA: 转换检查点",
     "export": "a finished checkpoint → a folder to hand to others: 导出模型",
     "doctor": "find what will fail before it costs hours: 体检",
@@ -58,7 +59,16 @@ def parser() -> argparse.ArgumentParser:
         default="processes",
         help="what runs text work: processes here, or a Ray cluster (extra [ray])",
     )
-    own = {"convert": _add_convert, "export": _add_export, "doctor": doctor.add_arguments, "explain": _add_explain, "compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
+    own = {
+        "convert": _add_convert,
+        "export": _add_export,
+        "doctor": doctor.add_arguments,
+        "label": label.add_arguments,
+        "explain": _add_explain,
+        "compare": _add_compare,
+        "benchmark": _add_benchmark,
+        "claims": _add_claims,
+    }
     for name, help_text in COMMANDS.items():
         if name in own:
             own[name](commands.add_parser(name, help=help_text, description=help_text))
@@ -171,8 +181,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         print(f"{options.out}: {export(options.checkpoint, options.out, options.dtype):,} parameters")
         return 0
-    if options.command == "doctor":
-        return doctor.main(options)
+    if options.command in ("doctor", "label"):
+        return {"doctor": doctor, "label": label}[options.command].main(options)
     if options.command == "explain":
         return _explain(options)
     if options.command == "compare":

@@ -125,7 +125,7 @@ def encode(turns: Sequence[Turn], tokenizer: Tokenizer, chosen: Template) -> Enc
     """
     input_ids: list[int] = []
     labels: list[int] = []
-    special, ids_of = _special(tokenizer, chosen)
+    special, ids_of = _special(tokenizer, chosen)  # type: ignore[arg-type]  # hashed by identity
     for before, content, after, is_answer in pieces(turns, chosen):
         head, tail = (re.split(special, part) if special else [part] for part in (before, after))  # text, special token, text, …
         ids: list[int] = []
