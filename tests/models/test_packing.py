@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh import models
+from medchatzh.models import attention
 from medchatzh.models.packing import assemble, collect, load, pack, store
 from medchatzh.prompt import IGNORE_INDEX
 from medchatzh.train.loop import Epochs
@@ -42,13 +43,13 @@ def examples(tokenizer, count=9):
     return collect(encoded)
 
 
-@pytest.mark.parametrize(("attention", "width"), [("sdpa", 64), ("packed", 64), ("packed", 0)])
-def test_packed_loss_equals_one_by_one(attention, width, checkpoint):
+@pytest.mark.parametrize(("way", "width"), [("sdpa", 64), (attention.NAME, 64), (attention.NAME, 0)])
+def test_packed_loss_equals_one_by_one(way, width, checkpoint):
     tokenizer, _ = models.load_tokenizer(checkpoint)
     model = models.load_causal(checkpoint).eval()
     data = examples(tokenizer)
     alone = models.load_causal(checkpoint).eval()
-    model.set_attn_implementation(attention)
+    model.set_attn_implementation(way)
     with torch.inference_mode():
         packed = causal(model, assemble(data, pack(data.lengths, range(len(data)), 64), 0, width))
         expected = sum(

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from medchatzh.prompt import IGNORE_INDEX
 
@@ -145,39 +144,11 @@ def pack(lengths: Sequence[int] | Ints, order: Sequence[int] | Ints, row_tokens:
         return []
     if len(too_long := order[lengths[order] > row_tokens]):
         raise ValueError(f"example {too_long[0]} has {lengths[too_long[0]]} tokens, a row {row_tokens}")
-    rows = _best_fit(lengths[order], row_tokens)
+    from medchatzh.models.best_fit import best_fit
+
+    rows = best_fit(lengths[order], row_tokens, _OPEN_ROWS)
     within = np.argsort(rows, kind="stable")
     return np.split(order[within], np.flatnonzero(np.diff(rows[within])) + 1)
-
-
-@njit(cache=True)
-def _best_fit(lengths, row_tokens):
-    """The row of each example. Of the open rows the fullest takes it, of equally full ones the oldest; the fullest is closed for a new
-    one."""
-    rows = np.empty(len(lengths), np.int64)
-    room = np.empty(_OPEN_ROWS, np.int64)
-    number = np.empty(_OPEN_ROWS, np.int64)
-    num_open = num_rows = 0
-    for example, length in enumerate(lengths):
-        best = -1
-        fullest = 0
-        for place in range(num_open):
-            if room[place] >= length and (best < 0 or (room[place], number[place]) < (room[best], number[best])):
-                best = place
-            if (room[place], number[place]) < (room[fullest], number[fullest]):
-                fullest = place
-        if best < 0:
-            if num_open < _OPEN_ROWS:
-                best = num_open
-                num_open += 1
-            else:
-                best = fullest
-            room[best] = row_tokens
-            number[best] = num_rows
-            num_rows += 1
-        room[best] -= length
-        rows[example] = number[best]
-    return rows
 
 
 def assemble(examples: Examples, rows: Sequence[Sequence[int] | Ints], pad_id: int, row_tokens: int = 0) -> Batch:

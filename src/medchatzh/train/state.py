@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from medchatzh.train.engines import Engine
 from medchatzh.train.processes import Processes
+
+if TYPE_CHECKING:
+    from medchatzh.train.engines import Engine
 
 METRICS = "metrics.jsonl"
 
