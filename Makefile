@@ -43,6 +43,12 @@ bench-peers: .bench/ready ## datatrove and Data-Juicer, each in an environment o
 	.bench/data-juicer/bin/pip install --quiet py-data-juicer==1.6.1 aiohttp
 	touch $@
 
+# The peers of training: torch first here too.
+.bench/training: constraints.txt
+	$(PYTHON) -m venv .bench/training
+	.bench/training/bin/pip install --quiet torch==2.13.0
+	.bench/training/bin/pip install --quiet -c constraints.txt transformers accelerate datasets trl==1.16.0 sentencepiece protobuf
+
 bench-curation: .venv/ready .bench/ready ## curation against peers, and the planted faults it finds: DATA=folder of raw data
 	test -e runs/bench/corpus || $(BIN)/python benchmarks/curation/corpus.py --data $(DATA) --out runs/bench/corpus
 	$(BIN)/python benchmarks/curation/compare.py runs/bench/corpus

@@ -172,7 +172,7 @@ def test_a_mistake_in_an_arm_names_the_arm(tmp_path):
         ("pretrain.base=/nowhere", "pretrain.base: /nowhere is not a folder"),
         ("pretrain.architecture.num_heads=0", "must be at least 1"),
         ("reward.rankings=0", "rankings must be at least 1"),
-        ("sft.max_steps=-1", "max_steps and weight_decay must not be negative"),
+        ("sft.max_steps=-1", "max_steps, weight_decay and neftune_alpha must not be negative"),
         ("generate.max_questions=-3", "max_questions must not be negative"),
         ("generate.kind=canned", "unknown key generate.kind"),
         ("run.seed=-1", "seed is -1; write a number from 0"),

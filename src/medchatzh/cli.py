@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from medchatzh import __version__, doctor, label
+from medchatzh import __version__, doctor, forecast, label, launch
 
 COMMANDS = {
     "run": "run a whole recipe: 从原始数据到报告",
@@ -34,10 +34,15 @@ COMMANDS = {
     "label": "make preference rankings of one's own: 偏好标注",
     "convert": "a published Baichuan checkpoint → plain LLaMA: 转换检查点",
     "export": "a finished checkpoint → a folder to hand to others: 导出模型",
+    "plan": "what training will take, before it is launched: 训练前估算",
+    "launch": "the torchrun command of a recipe: 多卡启动",
     "doctor": "find what will fail before it costs hours: 体检",
     "explain": "what happened to a record, stage by stage, and why: 说明一条记录的去留",
     "claims": "check the paper's statements: 核查论文陈述",
 }
+
+_MODULES = {"label": label, "plan": forecast, "launch": launch, "doctor": doctor}
+"""Commands that bring their own arguments and their own `main`."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,16 +64,9 @@ def parser() -> argparse.ArgumentParser:
         default="processes",
         help="what runs text work: processes here, or a Ray cluster (extra [ray])",
     )
-    own = {
-        "convert": _add_convert,
-        "export": _add_export,
-        "doctor": doctor.add_arguments,
-        "label": label.add_arguments,
-        "explain": _add_explain,
-        "compare": _add_compare,
-        "benchmark": _add_benchmark,
-        "claims": _add_claims,
-    }
+    own = {"convert": _add_convert, "export": _add_export, "explain": _add_explain}
+    own |= {"compare": _add_compare, "benchmark": _add_benchmark, "claims": _add_claims}
+    own |= {name: module.add_arguments for name, module in _MODULES.items()}
     for name, help_text in COMMANDS.items():
         if name in own:
             own[name](commands.add_parser(name, help=help_text, description=help_text))
@@ -181,8 +179,8 @@ def _dispatch(options: argparse.Namespace) -> int:
 
         print(f"{options.out}: {export(options.checkpoint, options.out, options.dtype):,} parameters")
         return 0
-    if options.command in ("doctor", "label"):
-        return {"doctor": doctor, "label": label}[options.command].main(options)
+    if options.command in _MODULES:
+        return _MODULES[options.command].main(options)
     if options.command == "explain":
         return _explain(options)
     if options.command == "compare":

@@ -12,7 +12,7 @@ from medchatzh import models
 from medchatzh.models.packing import Batch, tensors
 from medchatzh.prompt import IGNORE_INDEX
 
-_CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
+CHUNK_BYTES = {"cpu": 32 << 20, "cuda": 512 << 20}
 """Logits in fp32 that are in memory at a time. On a CPU they then stay near the caches; all at once they are 500 MB a 2,048 tokens of
 Baichuan's 64,000 pieces, and take twice the time (8,000 pieces, 2,048 tokens: 115 against ?? ms)."""
 
@@ -24,7 +24,7 @@ class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         inputs, head = hidden.to(dtype), weight.to(dtype)
-        rows = max(1, _CHUNK_BYTES[hidden.device.type] // (4 * len(weight)))
+        rows = max(1, CHUNK_BYTES[hidden.device.type] // (4 * len(weight)))
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[1]]
         to_hidden = torch.empty_like(inputs) if wanted[0] else None
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if wanted[1] else None
