@@ -64,7 +64,7 @@ def ours(folder: Path, threads: int, full: bool) -> dict[str, float]:
     from medchatzh.train import loop
     from medchatzh.train.optimization import Optimization
 
-    stored = np.load(folder / "examples.npz")
+    stored = dict(np.load(folder / "examples.npz"))  # read once: a view of an array read anew would keep all of it
     if full:
         ids = stored["input_ids"][: len(stored["input_ids"]) // ROW_TOKENS * ROW_TOKENS].reshape(-1, ROW_TOKENS)
         examples = collect((row, row) for row in ids)

@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_and_training_goes_on_when_there_is_room(done, tmp_p
     small.mkdir()
     runs = small / done.runs.name
     size = sum(path.stat().st_size for path in done.runs.rglob("*") if path.is_file())
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size + 600_000}", "tmpfs", str(small)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size + 40_000_000}", "tmpfs", str(small)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this machine lets nobody mount")
     try:
@@ -72,7 +72,7 @@ def test_a_full_disk_is_told_and_training_goes_on_when_there_is_room(done, tmp_p
         folder = runs / done.steps["sft"].folder_name
         for stage in ("sft", "dpo"):
             shutil.rmtree(runs / done.steps[stage].folder_name)
-        (small / "fills").write_bytes(b"0" * int(0.6 * shutil.disk_usage(small).free))
+        (small / "fills").write_bytes(bytes(shutil.disk_usage(small).free - 8_000_000))  # one state, not two
         plan = Plan(QUICKSTART, SETTINGS, small)
         with pytest.raises(OSError, match="cannot be written .* make room and run again") as caught:
             plan.run("sft", Context(seed=43, threads=1))
@@ -81,7 +81,7 @@ def test_a_full_disk_is_told_and_training_goes_on_when_there_is_room(done, tmp_p
         (small / "fills").unlink()
         plan.run("sft", Context(seed=43, threads=1))
         assert read_manifest(folder).outputs == read_manifest(done.folder("sft")).outputs
-        assert len(whole) <= 2
+        assert len(whole) == 1
     finally:
         subprocess.run(["umount", "--lazy", str(small)], check=True)
 
