@@ -37,7 +37,14 @@ def files(tmp_path: Path) -> list[str]:
 def test_scores_and_report_of_files(benchmark, files, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["compare", str(benchmark), *files, "--name", "webMedQA", "--out", str(out), *SET]) == 0
-    report = Path(capsys.readouterr().out.strip())
+    told = capsys.readouterr()
+    assert "bad: 8 rows, 6 used, 2 questions without; set aside: repeated_prediction 1, unknown_question 1" in told.err
+    assert "good:" not in told.err
+    report = Path(told.out.strip())
+    text = report.with_name("report.md").read_text("utf-8")
+    assert "| bad | 8 | 6 | 2 | stop 6 | repeated\\_prediction 1, unknown\\_question 1 |" in text
+    assert "medchatzh compare medQA.test.txt good=good.jsonl bad=bad.csv --out DIR --name webMedQA --set evaluate.num" in text
+    assert "not checked" in text and "0 of 0" not in text
     summary = load(next(out.glob("evaluate-*")) / "summary.json")
     assert summary.systems == ("good", "bad", "canned", "random")
     assert summary.benchmark[0].startswith("webMedQA (stand-in or part: 8 questions")
@@ -50,6 +57,15 @@ def test_scores_and_report_of_files(benchmark, files, tmp_path, capsys):
     before = report.stat().st_mtime_ns
     assert main(["compare", str(benchmark), *files, "--name", "webMedQA", "--out", str(out), *SET]) == 0
     assert report.stat().st_mtime_ns == before
+
+
+def test_a_single_question_has_a_mean_and_no_interval(files, benchmark, tmp_path, capsys):
+    alone = tmp_path / "one.txt"
+    alone.write_text("\n".join(benchmark.read_text("utf-8").splitlines()[:5]) + "\nrubbish\n", "utf-8")
+    assert main(["compare", str(alone), *files, "--out", str(tmp_path / "out"), *SET]) == 0
+    report = Path(capsys.readouterr().out.strip()).with_name("report.json").read_text("utf-8")
+    assert '"sub": "—"' in report and '"sub": "[' not in report
+    assert "benchmark rows set aside" in report
 
 
 def test_nothing_of_it_needs_torch(benchmark, files, tmp_path):
@@ -83,6 +99,13 @@ def test_mistakes_are_told(benchmark, files, tmp_path, capsys, arguments, messag
     assert message in capsys.readouterr().err
     assert main(["compare", str(tmp_path / "none"), files[0], "--out", str(tmp_path / "out")]) == 1
     assert "give a benchmark's file" in capsys.readouterr().err
+    assert main(["compare", str(benchmark), files[0], "--out", str(tmp_path / "good.jsonl" / "out")]) == 1
+    assert "no folder can be made there" in capsys.readouterr().err
+    assert main(["compare", str(benchmark), files[0], "--out", str(tmp_path / "o"), "--name", "my bench"]) == 1
+    assert "--name my bench: has spaces" in capsys.readouterr().err
+    (tmp_path / "wrong.txt").write_text(benchmark.read_text("utf-8").replace("\t1\t", "\t0\t"), "utf-8")
+    assert main(["compare", str(tmp_path / "wrong.txt"), files[0], "--out", str(tmp_path / "p")]) == 1
+    assert "the benchmark has no questions (missing_answer 8; first: wrong.txt:1" in capsys.readouterr().err
 
 
 def test_a_runs_own_questions_are_a_benchmark(benchmark, files, tmp_path, capsys):

@@ -14,7 +14,7 @@ from medchatzh import generate, prompt, records
 from medchatzh.generate import floors, nearest
 from medchatzh.generate.floors import answers_of_others
 from medchatzh.generate.nearest import Nearest
-from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, normalize
+from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, normalize, write
 from medchatzh.run import Context, Result
 
 TOPICS = ["感冒发热", "头痛失眠", "胃痛反酸", "高血压", "糖尿病", "腰椎间盘突出"]
@@ -126,7 +126,7 @@ def test_without_training_answers_there_is_no_floor(run) -> None:
     for kind in ("random", "retrieved"):
         with pytest.raises(ValueError, match="no training answers to draw from"):
             run(kind, [asked(1)], [])
-    with pytest.raises(ValueError, match="no benchmark questions"):
+    with pytest.raises(ValueError, match="the benchmark has no questions; look at why its rows were set aside"):
         run("canned", [], [])
     with pytest.raises(ValueError, match="no document"):
         nearest.nearest(["问"], lambda: [])
@@ -294,4 +294,24 @@ def test_without_training_data_a_random_answer_is_that_to_another_question():
     assert sorted(given) == [f"答{number}" for number in range(9)]
     assert all(answer != question.references[0] for answer, question in zip(given, asked, strict=True))
     assert given == answers_of_others(asked, seed=1) != answers_of_others(asked, seed=2)
-    assert answers_of_others(asked[:1], seed=1) == [""]
+    assert answers_of_others(asked[:1], seed=1) == [None]
+    crossed = [
+        Question(
+            id=f"q:{number}", question=f"问{number}", references=(f"答{number}",), distractors=tuple(f"答{other}" for other in range(4))
+        )
+        for number in range(6)
+    ]
+    drawn = answers_of_others(crossed, seed=3)
+    assert all(answer not in (*each.references, *each.distractors) for answer, each in zip(drawn, crossed, strict=True))
+    assert set(drawn) == {"答4", "答5"}
+
+
+def test_a_floor_without_any_answer_and_a_system_of_empty_ones_are_told(tmp_path, capsys):
+    (tmp_path / "ingest").mkdir()
+    write(tmp_path / "ingest" / "questions.jsonl", [asked(1)])
+    (tmp_path / "out").mkdir()
+    result = generate.run(generate.System(system="random", kind="random"), {"ingest": tmp_path / "ingest"}, tmp_path / "out", Context())
+    assert (result.num_out, result.dropped) == (0, {"no_other_answer": 1})
+    silent = generate.System(system="mute", kind="canned", canned="")
+    assert generate.run(silent, {"ingest": tmp_path / "ingest"}, tmp_path / "out", Context()).facts["num_empty"] == 1
+    assert "mute: 1 of 1 answers are empty" in capsys.readouterr().err

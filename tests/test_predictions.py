@@ -120,6 +120,13 @@ def test_every_row_has_its_reason(load) -> None:
     assert result.facts["finish"] == {"empty": 1, "stop": 2} and result.facts["num_unanswered"] == 3
 
 
+def test_numbers_are_no_answers_and_what_pandas_writes_for_none_is_an_empty_one(load) -> None:
+    lines = '{"id": 1, "answer": 5}', '{"id": 2, "answer": NaN}', '{"id": 3, "answer": true}', '{"id": 4, "answer": ["a"]}'
+    _, kept, rejects = load("\n".join(lines))
+    assert pairs(kept) == {"web:2": "", "web:4": "a"} and kept[0].finish == "empty"
+    assert [reject.reason for reject in rejects] == ["unknown_format"] * 2 and rejects[0].detail == "answer is the number 5, not text"
+
+
 def test_questions_that_a_row_does_not_tell_apart(load) -> None:
     twins = [Question(id=f"{source}:1", question="头痛？", references=("答",)) for source in ("a", "b")]
     other = Question(id="a:2", question="咳嗽？", references=("答",), history=(Turn("user", "发热"), Turn("assistant", "多久")))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from medchatzh.ingest import Source, predictions
 from medchatzh.ingest import benchmark as ingested
 from medchatzh.ingest.benchmark import READY, benchmark_files
 from medchatzh.recipe import Settings
-from medchatzh.run import Context, Digests, Step, execute, lock, step
+from medchatzh.run import Context, Digests, Manifest, Step, execute, lock, read_manifest, step
 
 FLOORS = ("canned", "random", "human")
 """Those that need no training data; `random` gives the answer to another question."""
@@ -34,6 +37,8 @@ def compare(benchmark: Path, name: str, files: Mapping[str, Path], out: Path, ov
     `name` is the benchmark's in tables. Steps that are done in `out` are not done again. ValueError says what is wrong and where.
     """
     config = recipe.convert(recipe.override({}, overrides), Config, "--set")
+    if re.search(r"[\s:/!]", name):
+        raise ValueError(f"--name {name}: has spaces or one of :/!, which ids of questions cannot hold; write webMedQA, for example")
     raw = benchmark_files(benchmark)
     if not files:
         raise ValueError("no predictions: add NAME=FILE, a system and the file of its answers")
@@ -61,9 +66,31 @@ def compare(benchmark: Path, name: str, files: Mapping[str, Path], out: Path, ov
         fields = msgspec.structs.asdict(config.generate) | {"system": floor, "kind": floor}
         add(f"generate@{floor}", "generate", generate.System(**fields), ["ingest"])
     add("evaluate", "evaluate", config.evaluate, list(steps))
-    add("report", "report", config.report, list(steps))
+    command = config.report.command or _command(benchmark, name, files, overrides, context.seed)
+    add("report", "report", msgspec.structs.replace(config.report, command=command), list(steps))
     with lock(out):
-        for work in steps.values():
+        for label, work in steps.items():
             made = execute(work, out, context)
+            if work.takes_files:
+                _tell(label, read_manifest(made))
     digests.save()
     return made
+
+
+def _tell(label: str, manifest: Manifest) -> None:
+    """On standard error, what a file's rows came to where not all of them are used, or some question has none."""
+    missing = manifest.facts.get("num_unanswered", 0)
+    if manifest.dropped or missing:
+        aside = ", ".join(f"{reason} {number:,}" for reason, number in manifest.dropped.items()) or "none"
+        rest = f", {missing:,} questions without" if "num_unanswered" in manifest.facts else ""
+        name = label.partition("@")[2] or "benchmark"
+        told = f"{name}: {manifest.num_in:,} rows, {manifest.num_out:,} used{rest}; set aside: {aside}"
+        print(f"medchatzh: {told}", file=sys.stderr)
+
+
+def _command(benchmark: Path, name: str, files: Mapping[str, Path], overrides: Sequence[str], seed: int) -> str:
+    """The command that makes the report, without the folders of this machine."""
+    words = ["medchatzh", "compare", benchmark.name, *(f"{system}={path.name}" for system, path in files.items()), "--out", "DIR"]
+    words += ["--name", name] if name else []
+    words += ["--seed", str(seed)] if seed else []
+    return shlex.join([*words, *(part for override in overrides for part in ("--set", override))])

@@ -152,13 +152,17 @@ def read_benchmark(folder: Path, protocols: Sequence[str]) -> Benchmark:
     return benchmark
 
 
+_NO_FLOOR = ("single_reference", "no_other_answer")
+"""Why a floor may have no answer at all: there is nothing that it could take one from."""
+
+
 def read_system(folder: Path) -> tuple[str, list[Prediction]]:
     """A system's name and predictions; ValueError where `predictions.jsonl` holds none, or those of several systems."""
     path = folder / "predictions.jsonl"
     predictions = list(records.read(path, Prediction))
     names = sorted({prediction.system for prediction in predictions})
     set_aside = folder / "rejects.jsonl"
-    if not names and set_aside.exists() and any(reject.reason == "single_reference" for reject in records.read(set_aside, Reject)):
+    if not names and set_aside.exists() and any(reject.reason in _NO_FLOOR for reject in records.read(set_aside, Reject)):
         return "", []
     if len(names) != 1:
         found = f"predictions of {', '.join(names)}; give each system its own folder" if names else "no prediction; generate answers first"

@@ -133,7 +133,7 @@ class Digests:
         self._cache = cache
         try:
             self._known: dict[str, str] = msgspec.json.decode(cache.read_bytes(), type=dict[str, str])
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
             self._known = {}
 
     def __getitem__(self, path: Path) -> str:
@@ -262,7 +262,10 @@ def _content(folder: Path) -> str:
 @contextmanager
 def lock(runs: Path) -> Iterator[None]:
     """Hold a run folder for one process. The kernel frees the lock when the process dies, however it dies."""
-    runs.mkdir(parents=True, exist_ok=True)
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{runs}: no folder can be made there ({error.strerror}); give another place") from None
     with (runs / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

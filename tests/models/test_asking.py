@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from medchatzh.models.published import adapters
+from medchatzh import models
+from medchatzh.models.published import adapters, baselines
 from medchatzh.models.published.asking import Asker
 from medchatzh.models.published.baselines import baseline
 from medchatzh.records import Turn
@@ -38,6 +39,16 @@ def test_answers_in_slots_are_those_of_its_own_code(llama, name, variant):
     answers = dict(asker(name, variant, llama).answers(dialogues))
     assert [answers[number][0] for number in range(len(dialogues))] == expected
     assert {finish for _, finish in answers.values()} <= {"stop", "length"}
+
+
+@pytest.mark.parametrize("name, variant", [("medchatzh", "official"), ("bentsao", "paper")])
+def test_our_own_checkpoints_answer_too(checkpoint, name, variant):
+    """Their tokenizer keeps a newline whole, and transformers lists it among the special tokens: it must not vanish from the marker."""
+    tokenizer, _ = models.load_tokenizer(checkpoint)
+    assert tokenizer.convert_tokens_to_ids("\n") in tokenizer.all_special_ids
+    new_ids = tokenizer("1. 休息；\n2. 多饮水。", add_special_tokens=False)["input_ids"]
+    turns = [Turn("user", "头痛怎么办？")]
+    assert baselines.answer(baseline(name, variant), turns, [*new_ids, tokenizer.eos_token_id], tokenizer) == "1. 休息；\n2. 多饮水。"
 
 
 def test_answers_of_beams_are_those_of_its_own_code(llama, tmp_path):

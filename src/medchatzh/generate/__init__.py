@@ -26,7 +26,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, read, write
 from medchatzh.run import SCRATCH, Context, Result, versions
 
-VERSION = 2
+VERSION = 3
 LIBRARIES = ("torch", "transformers", "numpy")
 
 
@@ -75,7 +75,10 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context)
     """
     questions = sample(list(read(inputs["ingest"] / "questions.jsonl", Question)), config.max_questions, context.seed)
     if not questions:
-        raise ValueError("generate: no benchmark questions; add a source of format 'webmedqa' to ingest.sources")
+        raise ValueError(
+            "generate: the benchmark has no questions; look at why its rows were set aside (rejects.jsonl of ingest),"
+            " or add one to ingest.sources (format 'webmedqa')"
+        )
     facts: dict[str, Any] = {"system": config.system}
     rejects: list[Reject] = []
     if config.kind in ("checkpoint", "endpoint"):
@@ -86,7 +89,10 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context)
     elif config.kind == "human":
         predictions, rejects = _of_humans(config, questions, context.seed)
     elif config.kind == "random" and "score" not in inputs:
-        predictions = [_prediction(config, *pair) for pair in zip(questions, answers_of_others(questions, context.seed), strict=True)]
+        drawn = list(zip(questions, answers_of_others(questions, context.seed), strict=True))
+        predictions = [_prediction(config, question, answer) for question, answer in drawn if answer is not None]
+        why = "no other question has an answer that is not one of its own"
+        rejects = [Reject.of(question, "generate", "no_other_answer", why) for question, answer in drawn if answer is None]
     else:
         answers, similarities = _of_training(config, questions, inputs["score"] / "medical.jsonl", context.seed)
         predictions = [_prediction(config, question, answer) for question, answer in zip(questions, answers, strict=True)]
@@ -94,6 +100,10 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context)
             facts["mean_similarity"] = round(sum(similarities) / len(similarities), 4)
     write(out / "predictions.jsonl", predictions)
     write(out / "rejects.jsonl", rejects)
+    if predictions and (empty := sum(not prediction.answer for prediction in predictions)) * 2 > len(predictions):
+        facts["num_empty"] = empty
+        told = f"{config.system}: {empty:,} of {len(predictions):,} answers are empty; look at its prompt and at predictions.jsonl"
+        print(f"medchatzh: warning: {told} / 大多数回答为空", file=sys.stderr)
     finishes = Counter(prediction.finish for prediction in predictions)
     return Result(
         num_in=len(questions),

@@ -17,14 +17,16 @@ def random_answers(questions: Sequence[Question], answers: Sequence[str], seed: 
     return (answers[number] for number in drawn)
 
 
-def answers_of_others(questions: Sequence[Question], seed: int) -> list[str]:
-    """An answer of another question for each, where there are no training answers to draw from; '' where there is no other."""
+def answers_of_others(questions: Sequence[Question], seed: int) -> list[str | None]:
+    """An answer of another question for each, where there are no training answers to draw from; None where no other has one."""
     order = np.random.default_rng(seed).permutation(len(questions))
-    given = [""] * len(questions)
+    given: list[str | None] = [None] * len(questions)
     for place, number in enumerate(order):
-        other = questions[order[(place + 1) % len(order)]]  # the next on a circle: another question each, and each once
-        if other.id != questions[number].id and other.references:
-            given[number] = other.references[0]
+        own = questions[number]
+        # the next on a circle, so that each is given about once; but never one that it would be scored against
+        ahead = (questions[order[(place + step) % len(order)]] for step in range(1, len(order)))
+        answers = (other.references[0] for other in ahead if other.id != own.id and other.references)
+        given[number] = next((answer for answer in answers if answer not in (*own.references, *own.distractors)), None)
     return given
 
 

@@ -6,6 +6,7 @@ line and reason.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -24,7 +25,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Reject, normalize, read, write
 from medchatzh.run import Context, Result
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("openpyxl", "pyarrow")
 
 ROLES = ("id", "question", "answer")
@@ -78,6 +79,11 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context,
     """The one file, joined to `ingest/questions.jsonl` → `predictions.jsonl`, `rejects.jsonl`."""
     ((name, path),) = files.items()
     questions = list(read(inputs["ingest"] / "questions.jsonl", Question))
+    if not questions:
+        set_aside = Counter(found.reason for found in read(inputs["ingest"] / "rejects.jsonl", Reject))
+        why = ", ".join(f"{reason} {count:,}" for reason, count in set_aside.most_common()) or "it holds no rows"
+        first = next((f"; first: {found.origin}: {found.detail}" for found in read(inputs["ingest"] / "rejects.jsonl", Reject)), "")
+        raise ValueError(f"the benchmark has no questions ({why}{first}); correct its file")
     joiner = Joiner(questions, config.name, {question.id for question in sample(questions, config.max_questions, context.seed)})
     outcomes = [joiner.join(place, row) for place, row in rows(name, path, config.columns, config.encoding)]
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
@@ -170,7 +176,13 @@ def _row(value: Any, pick: Callable[[Iterable[str]], _Names | None]) -> Row | Re
         return reject("unknown_format", f"{seen}; needed: an answer, and an id or a question", value)
     try:
         own_id = text_of(value[names.id], names.id) if names.id else ""
-        question, answer = (first_text(value[name], name) if name else "" for name in (names.question, names.answer))
+        question = first_text(value[names.question], names.question) if names.question else ""
+        given = value[names.answer]
+        if isinstance(given, float) and math.isnan(given):
+            given = None  # as pandas writes a missing one
+        if isinstance(given, int | float):
+            return reject("unknown_format", f"{names.answer} is the number {given}, not text", value)
+        answer = first_text(given, names.answer)
     except (Unusable, RecursionError) as error:
         return reject("unknown_format", str(error.args[-1]), value)
     finish = value.get("finish")

@@ -59,6 +59,9 @@ class Segmenter(Choices, frozen=True):
 CHARACTERS, WORDS = Segmenter(), Segmenter("jieba")
 
 
+_NO_JIEBA = "this protocol counts words, which needs jieba: pip install 'medchatzh[words]'"
+
+
 @lru_cache(maxsize=150_000)  # the references of all of webMedQA, cut once for all systems: some 130 MB
 def _words(text: str) -> tuple[str, ...]:
     return tuple(map(sys.intern, _jieba()(text)))
@@ -70,7 +73,10 @@ def _jieba() -> Callable[[str], Iterator[str]]:
     _jieba_version()
     import logging
 
-    import jieba
+    try:
+        import jieba
+    except ImportError:
+        raise ValueError(_NO_JIEBA) from None
 
     jieba.setLogLevel(logging.WARNING)  # it tells on standard error that it reads its dictionary
     return jieba.Tokenizer().cut
@@ -80,4 +86,4 @@ def _jieba_version() -> str:
     try:
         return metadata.version("jieba")
     except metadata.PackageNotFoundError:
-        raise ValueError("this protocol counts words, which needs jieba: pip install 'medchatzh[words]'") from None
+        raise ValueError(_NO_JIEBA) from None

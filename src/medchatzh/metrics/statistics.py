@@ -196,7 +196,8 @@ def clustered_interval(
         raise ValueError("no groups to resample: at least one is needed")
     stats = np.array([(sum(group), len(group)) for group in groups], dtype=np.float64)
     found = score_interval(stats, lambda sums: sums[:, 0] / sums[:, 1], num_resamples=num_resamples, confidence=confidence, seed=seed)
-    return found._replace(n=int(stats[:, 1].sum()))
+    values = [value for group in groups for value in group]
+    return found._replace(low=max(found.low, min(values)), high=min(found.high, max(values)), n=len(values))
 
 
 def seeded_interval(values: Floats, confidence: float = 0.95) -> Interval:
@@ -248,12 +249,17 @@ def _intervals(
     spreads = np.sqrt((n * np.maximum(seconds - firsts**2, 0) + variance_or_1) / (n + 1))
     tail = (1 - confidence) / 2
     downs, ups = np.quantile(moved / spreads, [1 - tail, tail], axis=0, method="weibull")
-    student = _student(1 - tail, n - 1) * np.sqrt(variance / (n - 1)) if n > 1 else 0
+    student = _student(1 - tail, n - 1) * np.sqrt(variance / (n - 1)) if n > 1 else np.zeros(len(variance))
     reach = np.sqrt(variance)
-    low = np.maximum(-np.maximum(downs * reach, student), influence.min(axis=0))
-    high = np.minimum(np.maximum(-ups * reach, student), influence.max(axis=0))
+    low, high = -np.maximum(downs * reach, student), np.maximum(-ups * reach, student)
+    if n >= _CLIPPED:
+        low, high = np.maximum(low, influence.min(axis=0)), np.minimum(high, influence.max(axis=0))
     ends = zip(estimates, estimates + low * scale, estimates + high * scale, strict=True)
     return [Interval(float(mean), float(low), float(high), n) for mean, low, high in ends]
+
+
+_CLIPPED = 6
+"""Questions from which on an interval ends where the values do: of fewer, the values seen say too little of those that are possible."""
 
 
 @cache

@@ -92,7 +92,7 @@ def load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, prompt.Templa
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
-        raise ValueError(f"{folder}: no tokenizer that transformers can load: {_first_line(error)}") from None
+        raise ValueError(f"{folder}: no tokenizer that transformers can load: {_first_line(error)}{_below(folder)}") from None
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -159,6 +159,8 @@ def _load(auto_class: Any, folder: Path, quantized: bool, **options: Any) -> Mod
         raise ValueError(f"{folder}: no checkpoint there (config.json is missing)")
     if quantized:
         options |= {"quantization_config": four_bits(), "device_map": {"": device()}}
+
+        raise ValueError(f"{folder}: no checkpoint there (config.json is missing){_below(folder)}")
     try:
         return auto_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
     except Exception as error:  # SafetensorError, RuntimeError (shapes), OSError, KeyError: whatever is wrong, it is this folder
@@ -177,6 +179,12 @@ def four_bits() -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )
+
+
+def _below(folder: Path) -> str:
+    """A stage's folder was given in place of the checkpoint in it."""
+    inner = folder / "checkpoint"
+    return f"; give {inner}, the checkpoint in that folder" if (inner / "config.json").is_file() else ""
 
 
 def _first_line(error: Exception) -> str:

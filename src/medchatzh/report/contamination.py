@@ -14,6 +14,8 @@ def contamination(inputs: Inputs) -> tuple[Block, ...]:
     if not summary or not summary.overlap:
         return (missing("overlap", "训练数据与评测集的重叠", "the overlap of the training mix with the benchmark"),)
     whole = summary.overlap[0]
+    if not whole.num_questions:
+        return (Text(Both("没有给出训练数据，未检查重叠。", "No training mix was given: the overlap is not checked."), "warn"),)
     found = whole.num_questions - whole.num_clean
     said = Both(
         f"训练集里找到了 {found:,} 题（共 {whole.num_questions:,} 题）的原文、包含或近似文本；只统计进入训练的记录，清洗已删去的不在内。",

@@ -135,7 +135,7 @@ def _arm(summary: Summary, arm: System, rows: Sequence[PairedDifference]) -> Ite
         Row(
             (
                 text(row.metric),
-                interval(difference(row), signed=True),
+                interval(difference(row), n=row.n, signed=True),
                 number(row.p_value, 4),
                 number(row.p_holm, 4),
                 count(row.n),

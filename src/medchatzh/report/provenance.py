@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from medchatzh import __version__
 from medchatzh.metrics.summary import JUDGE
 from medchatzh.report.data import Inputs
@@ -18,6 +20,8 @@ def overview(inputs: Inputs, title: str, note: str, seed: int) -> tuple[Block, .
     rows += [(zh, en, cell) for zh, en, cell in _counts(inputs) if cell.value is not None]
     if summary:
         loaded = summary.questions
+        broken = _broken(inputs)
+        rows += [("评测集坏行", "benchmark rows set aside", count(broken))] if broken else []
         reconciled = f"{loaded.loaded:,} − {loaded.repeated:,} 重复 − {loaded.no_reference:,} 无参考 = {loaded.scorable:,}"
         rows += [
             ("评测集", "benchmark", text("；".join(summary.benchmark))),
@@ -28,7 +32,38 @@ def overview(inputs: Inputs, title: str, note: str, seed: int) -> tuple[Block, .
     table = Table(
         Both("本次运行", "This run"), ("项目 / item", "值 / value"), tuple(Row((text(f"{zh} / {en}"), cell)) for zh, en, cell in rows)
     )
-    return (*blocks, table)
+    return (*blocks, table, *_answers(inputs))
+
+
+def _broken(inputs: Inputs) -> int:
+    """Rows of the benchmark's files that are no question; ingest says why."""
+    asked = {source["name"] for source in inputs.config("ingest").get("sources", ()) if source.get("benchmark")}
+    found = inputs.facts("ingest").get("sources", {}).items()
+    return sum(
+        source.get("num_rows", 0) - source.get("num_kept", 0)
+        for name, source in found
+        if name in asked or source.get("format") == "webmedqa"
+    )
+
+
+def _answers(inputs: Inputs) -> Iterator[Table]:
+    """What became of each system's answers: nothing that a file held, and no question, is lost without a word."""
+    rows = []
+    for label, manifest in inputs.manifests.items():
+        if not label.startswith("generate@"):
+            continue
+        ends = ", ".join(f"{finish} {number:,}" for finish, number in manifest.facts.get("finish", {}).items())
+        aside = ", ".join(f"{reason} {number:,}" for reason, number in manifest.dropped.items())
+        missing_answers = manifest.facts.get("num_unanswered")
+        cells = (count(manifest.num_in), count(manifest.num_out), count(missing_answers), text(ends), text(aside))
+        rows.append(Row((text(inputs.system(label.partition("@")[2]).label), *cells)))
+    if rows:
+        columns = ("系统 / system", "行或题 / rows or questions", "回答 / answers", "缺 / missing", "结束 / ended by", "未用 / set aside")
+        note = Both(
+            "来自文件的系统按行计，其余按题计；空回答（empty、prompt_too_long）计零分",
+            "Systems from files count rows, others questions; empty answers (empty, prompt_too_long) score 0",
+        )
+        yield Table(Both("各系统的回答", "Answers by system"), columns, tuple(rows), (note,), folded=True)
 
 
 def _counts(inputs: Inputs) -> list[tuple[str, str, Cell]]:

@@ -173,7 +173,7 @@ def _matrices(inputs: Inputs, summary: Summary) -> Iterator[Table]:
 
 
 def _verdict_cell(row: PairedDifference) -> Cell:
-    cell = interval(difference(row), signed=True, tone=TONES[row.verdict])
+    cell = interval(difference(row), n=row.n, signed=True, tone=TONES[row.verdict])
     return msgspec.structs.replace(cell, text=f"{SIGNS[row.verdict]} {cell.text}")
 
 
@@ -267,7 +267,7 @@ def _best(values: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
 
 
 def mean_cell(row: Mean, best: bool = False) -> Cell:
-    return interval(Estimate(row.mean, row.low, row.high), best=best)
+    return interval(Estimate(row.mean, row.low, row.high), best=best, n=row.n)
 
 
 def _judged(inputs: Inputs, summary: Summary, means: Sequence[Mean]) -> Table:

@@ -196,11 +196,11 @@ def share(part: float, whole: float) -> Cell:
     return Cell(f"{100 * part / whole:.1f} %", value=part / whole) if whole else Cell()
 
 
-def interval(estimate: Estimate, digits: int = 2, *, signed: bool = False, tone: Tone = "", best: bool = False) -> Cell:
-    """An estimate over its interval."""
+def interval(estimate: Estimate, digits: int = 2, *, signed: bool = False, tone: Tone = "", best: bool = False, n: int = 2) -> Cell:
+    """An estimate over its interval; of a single question (n) nobody knows one."""
     low, high = (decimal(end, digits, signed=signed) for end in (estimate.low, estimate.high))
     shown = decimal(estimate.value, digits, signed=signed)
-    return Cell(shown, sub=f"[{low}, {high}]", value=estimate.value, tone=tone, best=best)
+    return Cell(shown, sub=f"[{low}, {high}]" if n > 1 else MISSING, value=estimate.value, tone=tone, best=best)
 
 
 def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:

@@ -197,7 +197,8 @@ def _decoded(ids: list[int], form: Form, tokenizer: PreTrainedTokenizerBase) -> 
     if form.tokenizer == "fast":
         return str(tokenizer.decode(ids, skip_special_tokens=form.skips_special_tokens))
     assert form.skips_special_tokens  # else spaces would have to be put around them
-    special = set(tokenizer.all_special_ids)
+    # Those marked so, as transformers skips them: a newline that sentencepiece was told to keep whole is listed among all_special_ids too.
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     text = b""
     for token in tokenizer.convert_ids_to_tokens([each for each in ids if each not in special]):
         byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
