@@ -1,4 +1,4 @@
-"""The first losses of the quickstart: what changes them changes what everybody learns. `python tests/train/test_golden.py` rewrites them."""
+"""The first losses of the quickstart: what changes them changes all that is learnt. `python tests/train/test_golden.py` rewrites them."""
 
 import json
 import tempfile
