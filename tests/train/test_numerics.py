@@ -147,6 +147,53 @@ def test_accumulation_over_two_processes(checkpoint, expected, tmp_path):
     assert losses(tmp_path / "ragged") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
 
 
+@pytest.mark.parametrize("sharding", ["none", "fsdp2", "zero2"])
+def test_adapters_over_two_processes(sharding, checkpoint, tmp_path):
+    pytest.importorskip("peft", reason="needs the extra [lora]")
+    if sharding.startswith("zero"):
+        pytest.importorskip("deepspeed", reason="needs the extra [deepspeed]")
+    lora = Lora(rank=4, alpha=8)
+    model, _ = train(checkpoint, tmp_path / "alone", changed(lora=lora, max_steps=6, save_steps=3))
+    torchrun(tmp_path, checkpoint, "two", rows=4, devices=2, sharding=sharding, lora=lora, max_steps=6, save_steps=3)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "alone"), rel=1e-4)
+    weights = torch.load(tmp_path / "two" / "weights.pt", weights_only=True)
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(weights[name], parameter, atol=2e-4), name
+
+
+def qwen(folder, checkpoint):
+    """Qwen2 with shared key heads, biases on q, k and v, and an untied head."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    torch.manual_seed(0)
+    shape = dict(vocab_size=400, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64)
+    model = Qwen2ForCausalLM(Qwen2Config(**shape, max_position_embeddings=256, eos_token_id=2, pad_token_id=0))
+    tokenizer, template = models.load_tokenizer(checkpoint)
+    models.save(model, tokenizer, template, folder)
+    return folder
+
+
+def test_qwen_trains_packed_as_by_transformers_alone(checkpoint, tmp_path):
+    folder, data = qwen(tmp_path / "qwen", checkpoint), dialogues()
+    config = changed(max_steps=1, weight_decay=0.0)
+    model, _ = train(folder, tmp_path / "out", config)
+    plain = models.load_causal(folder).train()
+    chosen = [number for row in loop.Epochs(data, config, pad_id=0, seed=3).step(0) for number in row]
+    total, loss = 0, torch.zeros(())
+    for a, b in (data.offsets[number : number + 2] for number in chosen):
+        ids, labels = (torch.tensor(each[a:b][None]).long() for each in (data.input_ids, data.labels))
+        count = int((labels[:, 1:] != IGNORE_INDEX).sum())
+        loss, total = loss + plain(input_ids=ids, labels=labels).loss * count, total + count
+    assert losses(tmp_path / "out") == [pytest.approx(float(loss / total), rel=1e-5)]
+    (loss / total).backward()
+    torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=CONFIG.learning_rate, weight_decay=0.0)
+    optimizer.step()
+    # AdamW's first step is as long for a tiny gradient as for a large one, and rounding decides the sign of the tiniest: most must agree
+    moved = [(one - two).abs().mean() for one, two in zip(model.parameters(), plain.parameters(), strict=True)]
+    assert max(moved) < 0.02 * CONFIG.learning_rate
+
+
 @settings(max_examples=30)
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=5), heads=st.sampled_from([(2, 2), (4, 2)]), seed=st.integers(0, 99))
 def test_attention_of_packed_examples_equals_each_alone(lengths, heads, seed):

@@ -142,6 +142,7 @@ def train(
     processes = join(context.threads)
     model = make(config.lora.quantized)
     if config.lora.rank:
+        torch.manual_seed(context.seed)  # in every process the same adapters
         model = lora.attach(model, config.lora, head=head).base_model.model
     prepare(model, config)
     model.train()
