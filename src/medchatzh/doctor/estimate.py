@@ -54,7 +54,7 @@ def device_bytes(subject: Subject, config: Optimization) -> tuple[float, float]:
 
     fp32: 4 + 4 + 8 bytes a parameter. ZeRO-2 keeps 2 (16-bit weights) and shares out 14; ZeRO-3 and FSDP2 share out all. LoRA keeps the
     weights alone, in 4 bits half a byte. Activations: 34 bytes a token, layer and width without checkpointing (arXiv:2205.05198, its
-    attention matrices left out), 2 with it; 8 bytes a token of the logits.
+    attention matrices left out), 2 with it; logits are never whole in memory.
     """
     num_parameters = subject.num_parameters
     if config.lora.rank:
@@ -63,8 +63,8 @@ def device_bytes(subject: Subject, config: Optimization) -> tuple[float, float]:
         kept, shared = {"none": (16.0, 0.0), "zero2": (2.0, 14.0)}.get(config.sharding, (0.0, 16.0))
         states = num_parameters * (kept + shared / subject.machine.world(config.devices))
     shape = subject.shape
-    layers, hidden, vocab = (int(shape.get(key, 0)) for key in ("num_hidden_layers", "hidden_size", "vocab_size"))
-    a_token = layers * hidden * (2 if config.gradient_checkpointing else 34) + 8 * vocab
+    layers, hidden = (int(shape.get(key, 0)) for key in ("num_hidden_layers", "hidden_size"))
+    a_token = layers * hidden * (2 if config.gradient_checkpointing else 34)
     return states, config.rows * config.row_tokens * a_token
 
 
