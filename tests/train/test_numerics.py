@@ -254,6 +254,7 @@ def test_long_examples_are_computed_again_with_the_same_gradients(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_head_loss_equals_cross_entropy(count, dtype, monkeypatch):
     monkeypatch.setattr("medchatzh.train.losses.CHUNK_BYTES", {"cpu": 4 * 50 * 128})
+    monkeypatch.setattr("medchatzh.train.losses.GROUP_BYTES", {"cpu": 4 * 50 * 256})  # 700 rows: chunks of 128, groups of 256 or 512
     torch.manual_seed(0)
     hidden, head = torch.randn(count, 16, requires_grad=True), torch.nn.Linear(16, 50, bias=False)
     targets = torch.randint(0, 50, (count,))

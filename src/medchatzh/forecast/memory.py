@@ -139,5 +139,7 @@ def _head(shape: Shape, micro: Micro, trained_head: int, is_cuda: bool, half: bo
     logits = 4.0 * micro.targets * shape.vocab_size
     if not fused:
         return asked + logits * (3.5 if half else 3)  # as they are, in fp32, their logarithms, their gradients
-    chunk = min(losses.CHUNK_BYTES["cuda" if is_cuda else "cpu"], logits)
-    return asked + 4 * trained_head + (2 * trained_head if half else 0) + _LOGITS * chunk
+    kind = "cuda" if is_cuda else "cpu"
+    chunk = min(losses.CHUNK_BYTES[kind], logits)
+    slopes = min(losses.GROUP_BYTES[kind], logits / 2 if half else logits)
+    return asked + 4 * trained_head + (2 * trained_head if half else 0) + _LOGITS * chunk + slopes

@@ -45,8 +45,8 @@ def merged(
     """(the base with what the adapters learnt in its matrices, how far its logits are from those of the two apart, as a share of the
     largest).
 
-    The base is made anew: as the adapters saw it, but in fp32 and in one piece. Writes the adapter itself, in PEFT's layout, to
-    `adapter`. ValueError where the merged model answers otherwise than the two together did, but for weights in 4 bits, where it must.
+    The base is made anew, in fp32 and in one piece, also where it was trained in 4 bits or in shards. Writes the adapter itself, in PEFT's
+    layout, to `adapter`. ValueError where the merged model answers otherwise than the two apart.
     """
     wrapped = attach(make(), Lora(rank=config.rank, alpha=config.alpha, targets=config.targets), head=head)
     model = wrapped.base_model.model
