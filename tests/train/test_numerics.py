@@ -1,6 +1,7 @@
 """Equal losses in other ways: packed or one by one, 1 × 8 or 8 × 1, one process or two, DDP, FSDP2 or ZeRO,, and a plain loop."""
 
 import os
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -114,6 +115,12 @@ def test_one_example_a_row_has_the_same_loss_as_packed_ones(checkpoint, tmp_path
     assert losses(tmp_path / "True") == pytest.approx(losses(tmp_path / "False"), rel=1e-4)
 
 
+def needs_deepspeed():
+    pytest.importorskip("deepspeed", reason="needs the extra [deepspeed]")
+    if not shutil.which("c++"):
+        pytest.skip("on CPUs DeepSpeed compiles a part of itself; there is no C++ compiler")
+
+
 def torchrun(tmp_path, checkpoint, name, stop_after="", **changes):
     """Two processes train; returns the exit status."""
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(changed(**changes)))
@@ -129,7 +136,7 @@ def torchrun(tmp_path, checkpoint, name, stop_after="", **changes):
 @pytest.mark.parametrize("sharding", ["none", "fsdp2", "zero2", "zero3"])
 def test_two_processes_train_as_one_and_go_on_after_a_kill(sharding, checkpoint, expected, tmp_path):
     if sharding.startswith("zero"):
-        pytest.importorskip("deepspeed", reason="needs the extra [deepspeed]")
+        needs_deepspeed()
     torchrun(tmp_path, checkpoint, "whole", rows=4, devices=2, sharding=sharding)
     assert losses(tmp_path / "whole") == pytest.approx(expected[0], rel=1e-4)
     weights = torch.load(tmp_path / "whole" / "weights.pt", weights_only=True)
@@ -151,7 +158,7 @@ def test_accumulation_over_two_processes(checkpoint, expected, tmp_path):
 def test_adapters_over_two_processes(sharding, checkpoint, tmp_path):
     pytest.importorskip("peft", reason="needs the extra [lora]")
     if sharding.startswith("zero"):
-        pytest.importorskip("deepspeed", reason="needs the extra [deepspeed]")
+        needs_deepspeed()
     lora = Lora(rank=4, alpha=8)
     model, _ = train(checkpoint, tmp_path / "alone", changed(lora=lora, max_steps=6, save_steps=3))
     torchrun(tmp_path, checkpoint, "two", rows=4, devices=2, sharding=sharding, lora=lora, max_steps=6, save_steps=3)
