@@ -393,6 +393,7 @@ def _told(manifest: Manifest) -> str:
     dropped = sorted(manifest.dropped.items(), key=lambda item: -item[1])
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped[:6]) + (", …" if len(dropped) > 6 else "")
     left_out = f" (left out: {reasons})" if reasons else ""
+    left_out += "".join(f", {lack}" for lack in predictions.lacks(manifest.facts))
     return f"{manifest.num_in:,} in, {manifest.num_out:,} out{left_out} · {manifest.seconds:.1f} s"
 
 

@@ -109,6 +109,12 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context,
     )
 
 
+def lacks(facts: Mapping[str, Any]) -> list[str]:
+    """In words, what a step's facts say that is missing, empty or repeated otherwise; [] where nothing is."""
+    words = {"num_unanswered": "questions without", "num_empty": "empty", "num_differing": "repeated with another answer"}
+    return [f"{facts[name]:,} {told}" for name, told in words.items() if facts.get(name)]
+
+
 def rows(name: str, path: Path, columns: Mapping[str, str], encoding: str = "") -> Iterator[tuple[str, Row | Reject]]:
     """(file:line, row) of each row of a file, which may be an archive; what cannot be read is a Reject, still without its place."""
     part_name = name
