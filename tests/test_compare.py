@@ -69,6 +69,7 @@ def test_a_single_question_has_a_mean_and_no_interval(files, benchmark, tmp_path
     assert main(["compare", str(alone), *files, "--out", str(tmp_path / "out"), *SET]) == 0
     report = Path(capsys.readouterr().out.strip()).with_name("report.json").read_text("utf-8")
     assert '"sub": "—"' in report and '"sub": "[' not in report
+    assert "（strict 协议，1 题）" in report and " [" not in "".join(line for line in report.splitlines() if "1 题" in line)
     assert "2 − 1 坏行 − 0 重复 − 0 无参考 = 1" in report
 
 

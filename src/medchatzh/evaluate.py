@@ -29,7 +29,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Reject, Score
 from medchatzh.run import MANIFEST, Context, Manifest, Progress, Result, read_manifest
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("numpy", "numba", "jieba")
 
 REWARD = "reward"
