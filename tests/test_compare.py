@@ -84,6 +84,21 @@ def test_empty_answers_are_told_on_the_terminal_and_in_the_report(benchmark, tmp
         assert "5 of the 8 answers of mute are empty" in (folder / name).read_text("utf-8")
 
 
+def test_several_answers_in_rows_of_their_own_are_told_and_in_one_row_are_references(tmp_path, capsys):
+    texts = ("多喝水。", "多休息。", "按时吃药。")
+    (tmp_path / "mine.jsonl").write_text('{"id": "0", "answer": "多休息。"}', "utf-8")
+    rows = [{"id": "0", "question": "头痛怎么办呢？", "answer": answer} for answer in texts]
+    means = {}
+    for name, given in (("long", rows), ("list", [{"id": "0", "question": "头痛怎么办呢？", "answers": texts}])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in given), "utf-8")
+        arguments = [str(tmp_path / f"{name}.jsonl"), f"mine={tmp_path / 'mine.jsonl'}", "--out", str(tmp_path / name), *SET]
+        assert main(["compare", *arguments]) == 0
+        warned = "2 rows of the benchmark give another answer to a question that came before" in capsys.readouterr().err
+        summary = load(next((tmp_path / name).glob("evaluate-*")) / "summary.json")
+        means[name] = warned, next(row.mean for row in summary.means if row.system == "mine" and row.metric == "BLEU-1")
+    assert means["long"][0] and means["long"][1] < 90 and means["list"] == (False, 100)
+
+
 def test_a_finished_benchmark_without_questions_is_at_fault(files, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/questions.jsonl").write_text("", "utf-8")

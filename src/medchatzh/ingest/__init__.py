@@ -23,7 +23,7 @@ from medchatzh.run import Context, Result
 
 __all__ = ["LIBRARIES", "VERSION", "Config", "Source", "Tally", "raw_files", "read_source", "run"]
 
-VERSION = 6
+VERSION = 7
 LIBRARIES = ("openpyxl", "pyarrow")
 SEEDED = False
 
