@@ -51,12 +51,12 @@ bench-peers: .bench/ready ## datatrove and Data-Juicer, each in an environment o
 
 bench-curation: .venv/ready .bench/ready ## curation against peers, and the planted faults it finds: DATA=folder of raw data
 	test -e runs/bench/corpus || $(BIN)/python benchmarks/curation/corpus.py --data $(DATA) --out runs/bench/corpus
-	$(BIN)/python benchmarks/curation/compare.py runs/bench/corpus
+	$(BIN)/python benchmarks/curation/compare.py runs/bench/corpus $(if $(WRITE),--out benchmarks/results/curation.md)
 	$(BIN)/medchatzh curate benchmarks/curation/full.toml --set data.root=$(CURDIR)/runs/bench/corpus --runs runs/bench
-	$(BIN)/python benchmarks/curation/quality.py runs/bench/corpus $$(ls -dt runs/bench/full/curate-* | head -1) | tee benchmarks/results/quality.md
+	$(BIN)/python benchmarks/curation/quality.py runs/bench/corpus $$(ls -dt runs/bench/full/curate-* | head -1) $(if $(WRITE),| tee benchmarks/results/quality.md)
 
 bench-scale: .venv/ready ## 10^5 to 10.5 million records: DATA=folder of raw data WORK=folder with 60 GB free
-	$(BIN)/python benchmarks/curation/scale.py --data $(DATA) --work $(WORK)
+	$(BIN)/python benchmarks/curation/scale.py --data $(DATA) --work $(WORK) $(if $(WRITE),--out benchmarks/results/scale.md)
 
 docs: .venv/ready ## what is generated: the command-line reference
 	$(BIN)/python docs/make_cli.py

@@ -27,3 +27,12 @@ def test_the_tables_of_the_statistics(monkeypatch):
 def test_every_script_compiles_and_tells_what_it_is(script):
     code = (HERE / script).read_text("utf-8")
     assert compile(code, script, "exec").co_consts[0].strip()
+
+
+def test_no_script_overwrites_what_is_kept_unless_told():
+    """What a result was measured on stands in it: a run at another size, or on another machine, must not replace it by chance."""
+    for path in HERE.rglob("*.py"):
+        code = path.read_text("utf-8")
+        assert 'parser.add_argument("--out", type=Path, default=' not in code and '"results"' not in code, path
+    makefile = (HERE.parent / "Makefile").read_text("utf-8")
+    assert all("$(if $(WRITE)," in line for line in makefile.splitlines() if "benchmarks/results/" in line)

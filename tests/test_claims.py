@@ -406,6 +406,12 @@ def test_shares_of_rewards():
     assert [share_above(run, threshold) for threshold in (-1, 0, 0.5, 2, 3)] == [1, 1, 0.75, 0, 0]
 
 
+def test_a_recipe_is_no_run(tmp_path):
+    (tmp_path / "mine.toml").write_text("", "utf-8")
+    with pytest.raises(ValueError, match="mine.toml: is a file; give the folder of a finished run, which for a recipe is runs/mine"):
+        claims(run=tmp_path / "mine.toml")
+
+
 def test_run_is_measured(tmp_path):
     from medchatzh.records import Dialogue, Turn
     from medchatzh.run import Manifest

@@ -38,11 +38,15 @@ def test_scores_and_report_of_files(benchmark, files, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["compare", str(benchmark), *files, "--name", "webMedQA", "--out", str(out), *SET]) == 0
     told = capsys.readouterr()
-    assert "bad: 8 rows, 6 used, 2 questions without; set aside: repeated_prediction 1, unknown_question 1" in told.err
+    assert (
+        "bad: 8 rows, 6 used, 2 questions without, 1 repeated with another answer; set aside: repeated_prediction 1, unknown_question 1"
+        in told.err
+    )
     assert "good:" not in told.err
     report = Path(told.out.strip())
     text = report.with_name("report.md").read_text("utf-8")
-    assert "| bad | 8 | 6 | 2 | stop 6 | repeated\\_prediction 1, unknown\\_question 1 |" in text
+    assert "| bad | 8 | 6 | 2 | 1 | 1 (1 ≠) | 0 | stop 6 | — |" in text
+    assert "| medchatzh compare … |" in text
     assert "medchatzh compare medQA.test.txt good=good.jsonl bad=bad.csv --out DIR --name webMedQA --set evaluate.num" in text
     assert "not checked" in text and "0 of 0" not in text
     summary = load(next(out.glob("evaluate-*")) / "summary.json")
@@ -65,7 +69,41 @@ def test_a_single_question_has_a_mean_and_no_interval(files, benchmark, tmp_path
     assert main(["compare", str(alone), *files, "--out", str(tmp_path / "out"), *SET]) == 0
     report = Path(capsys.readouterr().out.strip()).with_name("report.json").read_text("utf-8")
     assert '"sub": "—"' in report and '"sub": "[' not in report
-    assert "benchmark rows set aside" in report
+    assert "（strict 协议，1 题）" in report and " [" not in "".join(line for line in report.splitlines() if "1 题" in line)
+    assert "2 − 1 坏行 − 0 重复 − 0 无参考 = 1" in report
+
+
+def test_empty_answers_are_told_on_the_terminal_and_in_the_report(benchmark, tmp_path, capsys):
+    rows = [{"id": str(number), "answer": "多休息。" if number < 3 else ""} for number in range(8)]
+    (tmp_path / "mute.jsonl").write_text("\n".join(json.dumps(row) for row in rows), "utf-8")
+    assert main(["compare", str(benchmark), f"mute={tmp_path / 'mute.jsonl'}", "--out", str(tmp_path / "out"), *SET]) == 0
+    told = capsys.readouterr()
+    assert "mute: 8 rows, 8 used, 5 empty; set aside: none" in told.err and "warning: most answers of mute are empty" in told.err
+    folder = Path(told.out.strip()).parent
+    for name in ("report.md", "report.html", "report.json"):
+        assert "5 of the 8 answers of mute are empty" in (folder / name).read_text("utf-8")
+
+
+def test_several_answers_in_rows_of_their_own_are_told_and_in_one_row_are_references(tmp_path, capsys):
+    texts = ("多喝水。", "多休息。", "按时吃药。")
+    (tmp_path / "mine.jsonl").write_text('{"id": "0", "answer": "多休息。"}', "utf-8")
+    rows = [{"id": "0", "question": "头痛怎么办呢？", "answer": answer} for answer in texts]
+    means = {}
+    for name, given in (("long", rows), ("list", [{"id": "0", "question": "头痛怎么办呢？", "answers": texts}])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps(row) for row in given), "utf-8")
+        arguments = [str(tmp_path / f"{name}.jsonl"), f"mine={tmp_path / 'mine.jsonl'}", "--out", str(tmp_path / name), *SET]
+        assert main(["compare", *arguments]) == 0
+        warned = "2 rows of the benchmark give another answer to a question that came before" in capsys.readouterr().err
+        summary = load(next((tmp_path / name).glob("evaluate-*")) / "summary.json")
+        means[name] = warned, next(row.mean for row in summary.means if row.system == "mine" and row.metric == "BLEU-1")
+    assert means["long"][0] and means["long"][1] < 90 and means["list"] == (False, 100)
+
+
+def test_a_finished_benchmark_without_questions_is_at_fault(files, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/questions.jsonl").write_text("", "utf-8")
+    assert main(["compare", str(tmp_path / "run"), files[0], "--out", str(tmp_path / "out")]) == 1
+    assert "the benchmark has no questions (it holds no rows)" in capsys.readouterr().err
 
 
 def test_nothing_of_it_needs_torch(benchmark, files, tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medchatzh import exam, records
+from medchatzh.cli import main
 from medchatzh.exam import Answer
 from medchatzh.ingest import papers
 from medchatzh.metrics.exam import Item, load, macro, mcnemar, paired_interval, wilson
@@ -27,7 +28,8 @@ def read(folder: Path, *sources: papers.Source) -> tuple[list[Item], list[Reject
     config = papers.Config(sources=sources)
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    result = papers.run(config, {}, out, Context(), files=papers.raw_files(config, folder))
+    placed, files = papers.placed(config, folder)
+    result = papers.run(placed, {}, out, Context(), files=files)
     items, rejects = list(records.read(out / "papers.jsonl", Item)), list(records.read(out / "rejects.jsonl", Reject))
     assert (result.num_in, result.num_out) == (len(items) + len(rejects), len(items))
     assert result.dropped == Counter(reject.reason for reject in rejects)
@@ -66,6 +68,35 @@ def test_c_eval_as_it_is_published(tmp_path):
         options={"A": "高盐", "B": "低盐", "C": "熬夜", "D": "饮酒"},
         answer="B",
     )
+
+
+def test_an_exam_elsewhere_leaves_no_folder_of_this_machine(tmp_path):
+    (tmp_path / "far" / "dev").mkdir(parents=True)
+    (tmp_path / "far" / "dev" / "anatomy.csv").write_text(CMMLU, "utf-8")
+    (tmp_path / "near").mkdir()
+    for path in (f"{tmp_path}/far/*/*.csv", f"{tmp_path}/far/dev/anatomy.csv"):
+        config, files = papers.placed(papers.Config(sources=(source(path),)), tmp_path / "near")
+        papers.run(config, {}, tmp_path, Context(), files=files)
+        assert str(tmp_path) not in str(config) + str(list(files))
+        assert {item.origin.rpartition(":")[0] for item in records.read(tmp_path / "papers.jsonl", Item)} == set(files)
+    with pytest.raises(ValueError, match="no file matches none.csv in "):
+        papers.placed(papers.Config(sources=(source(f"{tmp_path}/none.csv"),)), tmp_path)
+
+
+def test_a_recipe_of_exams_and_checkpoints_alone(checkpoint, tmp_path, capsys):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "anatomy.csv").write_text(CMMLU, "utf-8")
+    (tmp_path / "test_anatomy.csv").write_text(CMMLU, "utf-8")
+    recipe = tmp_path / "exams.toml"
+    exams = f'[data]\nroot = "{tmp_path}"\n[[papers.sources]]\nname = "CMMLU"\npath = "**/*anatomy.csv"\n'
+    recipe.write_text(exams + f'[exam]\nshots = [0]\ncheckpoints = {{ tiny = "{checkpoint}" }}\n', "utf-8")
+    runs = ["--runs", str(tmp_path / "runs"), "--threads", "1"]
+    assert main(["exam", str(recipe), *runs]) == 0
+    assert load(Path(capsys.readouterr().out.split()[-1]) / "exam.json").systems[0] == "tiny"
+    assert main(["run", str(recipe), *runs]) == 0 and "report.html" in capsys.readouterr().out
+    assert main(["evaluate", str(recipe), *runs]) == 1 and "holds exams only" in capsys.readouterr().err
+    recipe.write_text(exams, "utf-8")
+    assert main(["exam", str(recipe), *runs]) == 1 and "name a checkpoint in exam.checkpoints" in capsys.readouterr().err
 
 
 def test_cmmlu_as_it_is_published_in_either_layout(tmp_path):
@@ -369,7 +400,8 @@ def test_real_exams_are_read_whole(shared_data, tmp_path):
         papers.Source(name="CMMLU", path="exam/cmmlu/*.csv", subjects=("medical",)),
     )
     config = papers.Config(sources=sources)
-    result = papers.run(config, {}, tmp_path, Context(), files=papers.raw_files(config, shared_data))
+    placed, files = papers.placed(config, shared_data)
+    result = papers.run(placed, {}, tmp_path, Context(), files=files)
     assert result.facts["exams"] == {
         "C-Eval": {"num_dev": 15, "num_test_without_answer": 818, "num_val": 90},
         "CMMLU": {"num_dev": 40, "num_test": 1709},

@@ -7,6 +7,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -58,7 +59,7 @@ FORMS = {
     "ids by tabs": 'id\tanswer\n1\t甲\n2\t"乙"\n',
     "by semicolons": "qid;output\n1;甲\n2;乙\n",
     "questions": '{"question": "第1个问题怎么办", "prediction": "甲"}\n{"question": "第 2 个问题 怎么办?", "prediction": "乙"}\n',
-    "an array": '[{"query": "第1个问题怎么办", "answer": "x", "response": "甲"}, {"ID": 2, "answer": "y", "Response": ["乙"]}]',
+    "an array": '[{"query": "第1个问题怎么办", "answer": "x", "response": "甲"}, {"ID": 2, "answer": "y", "Response": "乙"}]',
 }
 
 
@@ -120,11 +121,32 @@ def test_every_row_has_its_reason(load) -> None:
     assert result.facts["finish"] == {"empty": 1, "stop": 2} and result.facts["num_unanswered"] == 3
 
 
-def test_numbers_are_no_answers_and_what_pandas_writes_for_none_is_an_empty_one(load) -> None:
-    lines = '{"id": 1, "answer": 5}', '{"id": 2, "answer": NaN}', '{"id": 3, "answer": true}', '{"id": 4, "answer": ["a"]}'
-    _, kept, rejects = load("\n".join(lines))
-    assert pairs(kept) == {"web:2": "", "web:4": "a"} and kept[0].finish == "empty"
-    assert [reject.reason for reject in rejects] == ["unknown_format"] * 2 and rejects[0].detail == "answer is the number 5, not text"
+def test_numbers_and_lists_are_no_answers(load) -> None:
+    given = ("5", "NaN", "true", '["a"]', "[]", "null", '[{"type": "text", "text": "甲"}]')
+    _, kept, rejects = load("\n".join(f'{{"id": {number % 4}, "answer": {answer}}}' for number, answer in enumerate(given)))
+    assert pairs(kept) == {"web:1": "", "web:2": "甲"} and kept[0].finish == "empty"
+    assert [(reject.reason, reject.detail) for reject in rejects] == [
+        ("unknown_format", f"answer is {what}, not text")
+        for what in ("the number 5", "the number nan", "true or false", "a list", "an empty list")
+    ]
+
+
+def test_repeated_rows_that_differ_are_counted_and_ids_are_no_telephone_numbers(load) -> None:
+    asked = [msgspec.structs.replace(QUESTIONS[0], id="web:23000000")]
+    text = "id,answer\n23000000,甲\n23000000,甲\n23000000,乙\n23000001,丙\n13812345678,丁\n"
+    result, _, rejects = load(text, asked)
+    assert [reject.detail for reject in rejects] == [
+        "web:23000000 has that of theirs.csv:2, which says the same",
+        "web:23000000 has that of theirs.csv:2, which says something else",
+        "id 23000001; question none",
+        "id ***; question none",
+    ]
+    assert result.facts["num_differing"] == 1 and "num_empty" not in result.facts
+
+
+def test_a_benchmark_without_questions_is_said_to_be_at_fault(load) -> None:
+    with pytest.raises(ValueError, match="the benchmark has no questions \\(it holds no rows\\); correct its file"):
+        load("id,answer\n1,甲\n", [])
 
 
 def test_questions_that_a_row_does_not_tell_apart(load) -> None:

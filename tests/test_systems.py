@@ -15,7 +15,7 @@ import pytest
 
 from medchatzh import generate, records
 from medchatzh.generate import systems
-from medchatzh.models.published import adapters, deltas
+from medchatzh.models.published import adapters, baselines, deltas
 from medchatzh.models.published.asking import Asker
 from medchatzh.models.published.baselines import baseline, render
 from medchatzh.models.served.wire import Endpoint
@@ -115,6 +115,9 @@ def test_what_is_known_needs_no_model_in_memory(run, llama, tmp_path, monkeypatc
     monkeypatch.setattr(adapters, "merge", None)
     renamed = msgspec.structs.replace(given, name="BenTsao")
     assert [one.answer for one in run(renamed, questions, out="b", cache=tmp_path / "cache")[1]] == expected
+    monkeypatch.setattr(baselines, "VERSION", baselines.VERSION + 1)
+    with pytest.raises(TypeError):  # answers that were read in another way are not taken again
+        run(renamed, questions, out="d", cache=tmp_path / "cache")
     with pytest.raises(TypeError):  # a baseline's two variants are two systems
         run(msgspec.structs.replace(given, variant="paper"), questions, out="c", cache=tmp_path / "cache")
 

@@ -117,6 +117,21 @@ def test_what_was_answered_without_a_recipe_can_be_compared(generate, tmp_path):
     assert counted["generate@any"].num_out == 20 and counted["generate@any"].facts["num_unanswered"] == 0
 
 
+def test_a_file_without_questions_is_told_by_its_own_name(generate, capsys):
+    Path("questions.jsonl").write_text("", "utf-8")
+    arguments = ("--system", "any", "--endpoint", "http://localhost:1", "--endpoint-model", "m", "--out", "out")
+    assert generate(*arguments) == 1
+    told = capsys.readouterr().err
+    assert "questions.jsonl: no question in it that can be read (it holds no rows); correct it" in told and "ingest.sources" not in told
+
+
+def test_the_folder_above_a_checkpoint_is_told(generate, checkpoint, capsys):
+    (Path("sft-0") / "checkpoint").parent.mkdir()
+    (Path("sft-0") / "checkpoint").symlink_to(checkpoint)
+    assert generate("--system", "mine", "--model", "sft-0", "--out", "out") == 1
+    assert "give sft-0/checkpoint, the checkpoint in that folder" in capsys.readouterr().err
+
+
 def test_a_question_with_a_history_reaches_the_server_whole(generate):
     talk = msgspec.structs.replace(QUESTIONS[0], history=(Turn("user", "头痛"), Turn("assistant", "多久了？")))
     write(Path("questions.jsonl"), [talk])

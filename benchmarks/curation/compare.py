@@ -30,7 +30,6 @@ from measure import Usage, machine, measure
 HERE = Path(__file__).resolve().parent
 BENCH = HERE.parents[1] / ".bench"
 RECIPE = HERE / "same_work.toml"
-RESULT = HERE.parent / "results" / "curation.md"
 FILES = 16
 """Pieces that the peers get the records in, so that both processes have work until the end."""
 
@@ -58,7 +57,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default=",".join(SYSTEMS), help=f"of {', '.join(SYSTEMS)}")
     parser.add_argument("--work", type=Path, help="folder for what the systems write (default: a temporary one)")
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write the result there, with how it was made: benchmarks/results/curation.md for instance (default: print it alone)",
+    )
     options = parser.parse_args()
     names = options.only.split(",")
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
@@ -75,8 +78,8 @@ def main() -> None:
         f"\n{num_records:,} records, {size / 1e6:,.0f} MB, {options.workers} processes each, median of {options.rounds} rounds in turn,"
         f" {datetime.date.today()}.\n{machine(versions())}.\n\n    python benchmarks/curation/compare.py {' '.join(sys.argv[1:])}\n"
     )
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(f"# Curation against peers\n\n{explained(names)}\n{text}")
+    if options.out:
+        options.out.write_text(f"# Curation against peers\n\n{explained(names)}\n{text}")
     print(text)
 
 

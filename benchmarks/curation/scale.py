@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from compare import HERE, RESULT, folder_of, versions
+from compare import HERE, folder_of, versions
 from measure import Usage, disk_mb, machine, measure
 
 RECIPE = HERE / "full.toml"
@@ -34,7 +34,11 @@ def main() -> None:
     parser.add_argument("--sizes", default="100000,1000000,10000000,10500000")
     parser.add_argument("--sentences", type=int, default=9)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=RESULT.with_name("scale.md"))
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write the result there, with how it was made: benchmarks/results/scale.md for instance (default: print it alone)",
+    )
     options = parser.parse_args()
     if not options.data:
         parser.error("--data (or $MEDCHATZH_DATA): the folder with medical/toyhom and the other sources")
@@ -52,8 +56,8 @@ def main() -> None:
     command = f"python benchmarks/curation/scale.py {' '.join(sys.argv[1:])}"
     told = f"{options.workers} workers, {datetime.date.today()}. {machine({'medchatzh': versions()['medchatzh']})}.\n\n    {command}\n"
     text = f"# Curation from 10⁵ to 10⁷ records\n\n{EXPLAINED}\n\n{table(done)}\n{told}"
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(text)
+    if options.out:
+        options.out.write_text(text)
     print(text)
 
 

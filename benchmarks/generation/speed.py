@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-RESULT = Path(__file__).resolve().parents[1] / "results" / "generation.md"
 NUM_PROMPTS, NEW_TOKENS, VOCABULARY = 64, 128, 4000
 BASE = "transformers-1"
 SYSTEMS = {
@@ -50,7 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(SYSTEMS))
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write the result there, with how it was made: benchmarks/results/generation.md for instance (default: print it alone)",
+    )
     parser.add_argument("--run", nargs=2, metavar=("SYSTEM", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -68,8 +71,8 @@ def main() -> None:
                 runs[name].append(Run(*json.loads(told)))
                 print(f"{name}: {runs[name][-1].cpu_s:.2f} CPU-s", file=sys.stderr)
     text = "\n".join([*table(runs), "", conditions(num_parameters, options.rounds), "", f"    python {' '.join(sys.argv)}", ""])
-    options.out.parent.mkdir(exist_ok=True)
-    options.out.write_text(f"# Generation\n\n{explained()}\n\n{text}")
+    if options.out:
+        options.out.write_text(f"# Generation\n\n{explained()}\n\n{text}")
     print(text)
 
 

@@ -33,7 +33,6 @@ import numpy as np
 from medchatzh.metrics import Batch, Bleu, Distinct, Gleu, Length, Rouge, Segmenter
 from medchatzh.metrics.metric import Metric
 
-RESULT = Path(__file__).resolve().parents[1] / "results" / "metrics.md"
 NUM_REFERENCES, CHUNK, SEED = 5, 4096, 1
 AS_PEERS = (Bleu(), Gleu(), Rouge())
 ALL = (*AS_PEERS, Bleu(weights="ind"), Rouge(library="rouge-chinese"), Rouge(library="rouge"), Distinct(), Length())
@@ -47,7 +46,11 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=63_255)
     parser.add_argument("--peer-items", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="write the result there, with how it was made: benchmarks/results/metrics.md for instance (default: print it alone)",
+    )
     parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
@@ -57,7 +60,8 @@ def main() -> None:
     text = "\n".join([*table(options, rounds), "", conditions(), ""])
     arguments = ["DATA" if options.data and Path(one) == options.data else one for one in sys.argv[1:]]
     command = f"    python benchmarks/metrics/speed.py {' '.join(arguments)}".rstrip()
-    options.out.write_text(f"# Metrics\n\n{command}\n\n{' '.join((__doc__ or '').split(chr(10) * 2)[2].split())}\n\n{text}")
+    if options.out:
+        options.out.write_text(f"# Metrics\n\n{command}\n\n{' '.join((__doc__ or '').split(chr(10) * 2)[2].split())}\n\n{text}")
     print(text)
 
 

@@ -253,7 +253,7 @@ def _answer(options: argparse.Namespace) -> int:
         raise ValueError("generate: give a RECIPE, or without one --questions PATH, --system NAME and --out DIR")
     from medchatzh import generate, recipe
     from medchatzh.generate import alone, systems
-    from medchatzh.ingest.benchmark import read_questions
+    from medchatzh.ingest.benchmark import some_questions
     from medchatzh.models.published import baselines
     from medchatzh.run import Context
 
@@ -271,7 +271,7 @@ def _answer(options: argparse.Namespace) -> int:
     given = recipe.convert(table, systems.Config, "generate")
     system = generate.System.of(config, system=given.name, kind=given.kind, given=given)
     context = Context(workers=options.workers, executor=options.executor, threads=options.threads, cache=options.runs / ".cache")
-    print(alone.answer(system, read_questions(options.questions, options.questions.stem), options.out, options.runs, context))
+    print(alone.answer(system, some_questions(options.questions, options.questions.stem), options.out, options.runs, context))
     return 0
 
 

@@ -72,20 +72,20 @@ def compare(benchmark: Path, name: str, files: Mapping[str, Path], out: Path, ov
         for label, work in steps.items():
             made = execute(work, out, context)
             if work.takes_files:
-                _tell(label, read_manifest(made))
+                _tell(label.partition("@")[2] or "benchmark", read_manifest(made))
     digests.save()
     return made
 
 
-def _tell(label: str, manifest: Manifest) -> None:
+def _tell(name: str, manifest: Manifest) -> None:
     """On standard error, what a file's rows came to where not all of them are used, or some question has none."""
-    missing = manifest.facts.get("num_unanswered", 0)
-    if manifest.dropped or missing:
+    lacks = predictions.lacks(manifest.facts)
+    if manifest.dropped or lacks:
         aside = ", ".join(f"{reason} {number:,}" for reason, number in manifest.dropped.items()) or "none"
-        rest = f", {missing:,} questions without" if "num_unanswered" in manifest.facts else ""
-        name = label.partition("@")[2] or "benchmark"
-        told = f"{name}: {manifest.num_in:,} rows, {manifest.num_out:,} used{rest}; set aside: {aside}"
-        print(f"medchatzh: {told}", file=sys.stderr)
+        told = ", ".join([f"{manifest.num_in:,} rows", f"{manifest.num_out:,} used", *lacks])
+        print(f"medchatzh: {name}: {told}; set aside: {aside}", file=sys.stderr)
+    if 2 * manifest.facts.get("num_empty", 0) > manifest.num_out:
+        print(f"medchatzh: warning: most answers of {name} are empty / 大多数回答为空", file=sys.stderr)
 
 
 def _command(benchmark: Path, name: str, files: Mapping[str, Path], overrides: Sequence[str], seed: int) -> str:

@@ -7,6 +7,7 @@ what both answered.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import isnan
@@ -29,7 +30,7 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Reject, Score
 from medchatzh.run import MANIFEST, Context, Manifest, Progress, Result, read_manifest
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("numpy", "numba", "jieba")
 
 REWARD = "reward"
@@ -97,9 +98,13 @@ class Benchmark:
     def __init__(self, questions: Iterable[Question], protocols: Sequence[str]) -> None:
         self.rejects: list[Reject] = []
         """Questions whose id came before: `repeated_question`. The first one stays."""
+        self.num_other_answers = 0
+        """Of these, the same question with another answer, which is lost as a reference."""
         known: dict[str, Question] = {}
         for question in questions:
             if question.id in known:
+                first = known[question.id]
+                self.num_other_answers += question.turns == first.turns and not set(question.references) <= set(first.references)
                 self.rejects.append(_reject(question, "repeated_question", "the first with this id is scored", question))
             else:
                 known[question.id] = question
@@ -355,6 +360,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     if "ingest" not in inputs or not folders:
         raise ValueError("evaluate needs the input ingest (questions.jsonl) and one or more inputs generate@SYSTEM (predictions.jsonl)")
     benchmark = read_benchmark(inputs["ingest"], config.protocols)
+    if benchmark.num_other_answers:
+        print(
+            f"medchatzh: warning: {benchmark.num_other_answers:,} rows of the benchmark give another answer to a question that came before,"
+            ' and are not used; to have several references, write one row a question: {"id": …, "question": …, "answers": […, …]}',
+            file=sys.stderr,
+        )
     aligned, set_aside = _align_all(folders, benchmark)
     rejects = [*benchmark.rejects, *set_aside]
     meaning = columns(config)

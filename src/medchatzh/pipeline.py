@@ -98,8 +98,10 @@ class Plan:
         """Read and check the recipe, its arms, and its raw files; nothing runs. ValueError says what is wrong and where."""
         table = recipes.override(recipes.load_toml(path), overrides)
         self.recipe = recipes.convert(table, Recipe, str(path))
-        if not self.recipe.ingest.sources:
-            raise ValueError(f"{path}: ingest.sources: is empty; add at least one [[ingest.sources]] with name and path")
+        self._holds_exams_only = not self.recipe.ingest.sources and bool(self.recipe.papers.sources and self.recipe.exam.checkpoints)
+        if not self.recipe.ingest.sources and not self._holds_exams_only:
+            wanted = "; or, to hold an exam alone, name a checkpoint in exam.checkpoints" if self.recipe.papers.sources else ""
+            raise ValueError(f"{path}: ingest.sources: is empty; add at least one [[ingest.sources]] with name and path{wanted}")
         if self.recipe.run.main in _OWN:
             raise ValueError(f"{path}: run.main: {self.recipe.run.main!r} is the name of another system; choose another")
         try:
@@ -145,6 +147,10 @@ class Plan:
             self._digests.save()
 
     def _build(self) -> None:
+        if self._holds_exams_only:
+            self._add_exam({})
+            self._add("report", "report", self.recipe.report, {"exam": "exam"}, optional_inputs=True)
+            return
         main, seen = self.recipe.run.main, {"ingest": "ingest"}
         self._train("", self.recipe)
         for arm, changed in self.arms.items():
@@ -196,8 +202,8 @@ class Plan:
     def _add_exam(self, systems: Mapping[str, str]) -> None:
         if taken := [name for name in self.recipe.exam.checkpoints if name in systems]:
             raise ValueError(f"exam.checkpoints: {taken[0]!r} is the name of another system; choose another")
-        files = papers.raw_files(self.recipe.papers, self.root)
-        self._add("papers", "ingest.papers", self.recipe.papers, {}, files=files, takes_files=True)
+        exams, files = papers.placed(self.recipe.papers, self.root)
+        self._add("papers", "ingest.papers", exams, {}, files=files, takes_files=True)
         outside = {
             f"{name}/{file}": path
             for name, folder in self.recipe.exam.checkpoints.items()
@@ -261,7 +267,8 @@ class Plan:
         """
         targets = [self.steps[stage]] if stage in self.steps else [found for found in self.steps.values() if found.stage == stage]
         if not targets:
-            raise ValueError(f"unknown stage {stage!r}; known: {', '.join(self.steps)}")
+            why = "; the recipe has no ingest.sources, and holds exams only" if self._holds_exams_only else ""
+            raise ValueError(f"unknown stage {stage!r}; known: {', '.join(self.steps)}{why}")
         needed: set[str] = set()
 
         def visit(one: Step) -> None:
@@ -298,6 +305,8 @@ class Plan:
             raise ValueError(f"{stage}: no exam to hold; add one to [[papers.sources]]")
         if stage == "judge" and not arm:
             raise ValueError("judge: no language model to ask; set judge.endpoint.base_url and judge.endpoint.model")
+        if self._holds_exams_only:
+            raise ValueError(f"{stage}: the recipe has no ingest.sources, and holds exams only: papers, exam, report")
         known = [name.partition("@")[2] for name in self.steps if name.startswith(f"{stage}@")]
         raise ValueError(f"{stage} has no arm or system {arm!r}; known: {', '.join(known) or 'none'}")
 
@@ -360,6 +369,8 @@ class Plan:
 
     def summary(self) -> str:
         """What the run made and where, for the end of `medchatzh run`."""
+        if self._holds_exams_only:
+            return f"{self.runs.name}: done\n  report     {self.folder('report') / 'report.html'}"
         last = self.last()
         found = {name: read_manifest(self.folder(name)) for name in ("ingest", "curate", "books", "reward", "score", "mix", last)}
         held_out = found["reward"].facts.get("held_out", {}).get("all")
@@ -427,6 +438,7 @@ def _told(manifest: Manifest) -> str:
     dropped = sorted(manifest.dropped.items(), key=lambda item: -item[1])
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in dropped[:6]) + (", …" if len(dropped) > 6 else "")
     left_out = f" (left out: {reasons})" if reasons else ""
+    left_out += "".join(f", {lack}" for lack in predictions.lacks(manifest.facts))
     return f"{manifest.num_in:,} in, {manifest.num_out:,} out{left_out} · {manifest.seconds:.1f} s"
 
 

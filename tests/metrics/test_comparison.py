@@ -28,6 +28,14 @@ def scores(n: int, level: float, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(level, 1, (n, len(COLUMNS)))
 
 
+def test_intervals_of_text_metrics_end_where_their_scale_does():
+    values = np.array([[0.0, 100, 0, -9]] * 5 + [[1, 99, 50, 9]])
+    rows = {(row.protocol, row.metric): row for row in tables().means(system("main", values))}
+    assert rows["medchatzh", "BLEU-1"].low == 0 and rows["strict", "BLEU-1"].high == 100 and rows["strict", "ROUGE-L"].low == 0
+    assert rows["strict", "BLEU-1"].low < 99.4, "five of six the same do not make the sixth the last of its kind"
+    assert rows[JUDGE, "reward"].low < -9, "a reward has no scale"
+
+
 class TestDifferences:
     def test_corrected_over_all_others_and_protocols_but_rewards_apart(self):
         main = system("main", scores(60, 0.4, 0))

@@ -43,3 +43,11 @@ def test_words_without_jieba(monkeypatch):
         Segmenter("jieba").tokens("多喝水")
     with pytest.raises(ValueError, match="needs jieba"):
         PROTOCOLS["huatuogpt-jieba"].scores(["多喝水"], [["多喝水"]])
+
+
+def test_a_missing_jieba_is_told_with_its_extra(monkeypatch):
+    """Also where its metadata lies about without the package."""
+    monkeypatch.setitem(sys.modules, "jieba", None)
+    segment._jieba.cache_clear()
+    with pytest.raises(ValueError, match=r"needs jieba: pip install 'medchatzh\[words\]'"):
+        segment._jieba()

@@ -88,8 +88,8 @@ class TestIntervals:
         values = np.random.default_rng(n).normal(0, 1, (n, 40))
         error = quantile * values.std(axis=0, ddof=1) / n**0.5
         for found, half, each in zip(mean_intervals(values), error, values.T, strict=True):
-            assert found.low <= max(found.mean - 0.998 * half, each.min() + 1e-9)
-            assert found.high >= min(found.mean + 0.998 * half, each.max() - 1e-9)
+            assert found.low <= found.mean - 0.998 * half and found.high >= found.mean + 0.998 * half
+            assert found.low >= min(found.mean - 1.002 * half, each.min()) and found.high <= max(found.mean + 1.002 * half, each.max())
 
     def test_reaches_further_on_the_side_of_the_long_tail(self):
         values = column(*[0] * 40, *range(1, 21))
@@ -121,16 +121,13 @@ class TestIntervals:
 
     def test_resamples_without_a_score_above_0_leave_it_finite(self):
         found = mean_intervals(column(*[0] * 48, 20, 30))[0]
-        assert found.low == 0
+        assert found.low == pytest.approx(1 - 2.0096 * np.std([0] * 48 + [20, 30], ddof=1) / 50**0.5, rel=1e-3)  # Student's
         assert 2 < found.high < 10
 
     @given(st.lists(st.floats(0, 100), min_size=2, max_size=30))
-    def test_holds_the_mean_and_stays_in_range_where_there_are_enough_values(self, values):
+    def test_holds_the_mean(self, values):
         interval = mean_intervals(column(*values), num_resamples=200)[0]
-        slack = 1e-9
-        assert interval.low - slack <= interval.mean <= interval.high + slack
-        if len(values) >= 6:
-            assert min(values) - slack <= interval.low and interval.high <= max(values) + slack
+        assert interval.low - 1e-9 <= interval.mean <= interval.high + 1e-9
 
     def test_of_few_values_the_interval_is_students_at_least(self):
         interval = mean_intervals(column(40.7, 41.6), num_resamples=200)[0]

@@ -51,6 +51,8 @@ def _first_of_each(questions: Iterable[Question]) -> Iterator[Question]:
 
 def run(path: Path) -> Run:
     """Measurements on a run folder such as runs/quickstart: lengths of the general answers as read, rewards of the medical records."""
+    if path.is_file():
+        raise ValueError(f"--run {path}: is a file; give the folder of a finished run, which for a recipe is runs/{path.stem} as a rule")
     folders = files.of_folder(path)
     answers = list(islice(_general_answers(folders), MAX_ANSWERS))
     quantiles = folders["score"].manifest.facts.get("quantiles", ()) if "score" in folders else ()

@@ -56,7 +56,7 @@ def of_folder(run: Path, arm: str = "") -> Folders:
     made = sorted(run.glob(f"*/{MANIFEST}"), key=lambda path: (-path.stat().st_mtime_ns, path))
     found = [Folder(path.parent, read_manifest(path.parent)) for path in made]
     if not found:
-        raise ValueError(f"{run}: holds no finished stage; give a recipe, or a run folder such as runs/quickstart")
+        raise ValueError(f"{run}: holds no finished stage; give a run folder such as runs/quickstart (explain takes a recipe too)")
     arms = sorted({folder.manifest.stage.partition("@")[2] for folder in found if folder.manifest.stage.startswith(tuple(STAGES))} - {""})
     if arm and arm not in arms:
         raise ValueError(f"{run} has no stage of an arm {arm!r}; known: {', '.join(arms) or 'none'}")

@@ -21,6 +21,7 @@ from medchatzh.generate import systems
 from medchatzh.generate.floors import answers_of_others, human_reference, random_answers, retrieved_answers
 from medchatzh.generate.systems import Answered, answer_here, answer_over_http, assembled, files_in
 from medchatzh.models.decoding.engine import Decoding, Engine
+from medchatzh.models.published import baselines
 from medchatzh.models.published.asking import Asker
 from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Prediction, Question, Reject, Turn, read, write
@@ -100,10 +101,7 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context)
             facts["mean_similarity"] = round(sum(similarities) / len(similarities), 4)
     write(out / "predictions.jsonl", predictions)
     write(out / "rejects.jsonl", rejects)
-    if predictions and (empty := sum(not prediction.answer for prediction in predictions)) * 2 > len(predictions):
-        facts["num_empty"] = empty
-        told = f"{config.system}: {empty:,} of {len(predictions):,} answers are empty; look at its prompt and at predictions.jsonl"
-        print(f"medchatzh: warning: {told} / 大多数回答为空", file=sys.stderr)
+    facts |= empties(config.system, predictions)
     finishes = Counter(prediction.finish for prediction in predictions)
     return Result(
         num_in=len(questions),
@@ -111,6 +109,15 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context)
         dropped=Counter(reject.reason for reject in rejects),
         facts=facts | {"finish": dict(sorted(finishes.items()))},
     )
+
+
+def empties(system: str, predictions: Sequence[Prediction]) -> dict[str, int]:
+    """The fact `num_empty`, where there are any. More than half of them are a fault in the asking, and said on standard error."""
+    num_empty = sum(not prediction.answer.strip() for prediction in predictions)
+    if 2 * num_empty > len(predictions):
+        told = f"{system}: {num_empty:,} of {len(predictions):,} answers are empty; look at its prompt and at predictions.jsonl"
+        print(f"medchatzh: warning: {told} / 大多数回答为空", file=sys.stderr)
+    return {"num_empty": num_empty} if num_empty else {}
 
 
 def _of_training(config: System, questions: Sequence[Question], path: Path, seed: int) -> tuple[list[str], list[float]]:
@@ -186,6 +193,6 @@ def _asked(
 
         decoding = chosen.decoding if chosen else config.decoding
         seed = context.seed if decoding and decoding.do_sample else None
-        way = (versions(LIBRARIES), seed, chosen or (decoding, config.max_prompt_tokens))
+        way = (versions(LIBRARIES), seed, (chosen, baselines.VERSION) if chosen else (decoding, config.max_prompt_tokens))
         answers = answer_here(config.system, files_in(folders), way, dialogues, ask, cache)
     return [_prediction(config, question, *answer) for question, answer in zip(askable, answers, strict=True)], rejects, facts

@@ -23,7 +23,7 @@ from medchatzh.run import Context, Result
 
 __all__ = ["LIBRARIES", "VERSION", "Config", "Source", "Tally", "raw_files", "read_source", "run"]
 
-VERSION = 6
+VERSION = 7
 LIBRARIES = ("openpyxl", "pyarrow")
 SEEDED = False
 
@@ -45,7 +45,7 @@ def raw_files(config: Config, root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for source in config.sources:
         here = {_name(path.relative_to(root), root): path for path in root.glob(source.path) if path.is_file()}
-        here = {name: path for name, path in here.items() if _matches(name, source.path)}
+        here = {name: path for name, path in here.items() if matches(name, source.path)}
         if not here:
             raise ValueError(f"source {source.name!r}: no file matches {source.path} in {root}; correct its path, or data.root")
         found |= here
@@ -60,7 +60,7 @@ def _name(path: Path, root: Path) -> str:
     return decoded
 
 
-def _matches(name: str, pattern: str) -> bool:
+def matches(name: str, pattern: str) -> bool:
     """Whether a glob finds a name. Hidden files (.DS_Store) are found only by a pattern that begins with a dot."""
     hidden = PurePosixPath(name).name.startswith(".") and not PurePosixPath(pattern).name.startswith(".")
     return not hidden and _matches_parts(PurePosixPath(name).parts, PurePosixPath(pattern).parts)
@@ -78,7 +78,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context,
     """Read all sources into `out`: dialogues, books, preferences, questions and rejects as JSON lines (all five, maybe empty)."""
     work: list[Unit] = []
     for source in config.sources:
-        own = {name: path for name, path in files.items() if _matches(name, source.path)}
+        own = {name: path for name, path in files.items() if matches(name, source.path)}
         if not own:
             raise ValueError(f"source {source.name!r}: none of the {len(files)} raw files matches {source.path}")
         work += cut(source, own)

@@ -8,7 +8,7 @@ from pathlib import Path
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.units import Tally, read_source
 from medchatzh.recipe import Settings
-from medchatzh.records import Question, read, write
+from medchatzh.records import Question, Reject, read, write
 from medchatzh.run import Context, Result
 
 VERSION = 1
@@ -29,6 +29,18 @@ def read_questions(path: Path, name: str = "benchmark") -> Iterator[Question]:
     for record in read_source(source, found, Tally()):
         if isinstance(record, Question):
             yield record
+
+
+def some_questions(path: Path, name: str) -> list[Question]:
+    """The same as a list. ValueError where no question can be read, with the reason why the first row was set aside."""
+    found = list(read_questions(path, name))
+    if not found:
+        files = benchmark_files(path)
+        source = Source(name=name, path="*", benchmark=True)
+        rows = () if list(files) == [READY] else read_source(source, files, Tally())
+        first = next((f"{row.reason}, {row.origin}: {row.detail}" for row in rows if isinstance(row, Reject)), "it holds no rows")
+        raise ValueError(f"{path}: no question in it that can be read ({first}); correct it, or give another benchmark")
+    return found
 
 
 def benchmark_files(path: Path) -> dict[str, Path]:

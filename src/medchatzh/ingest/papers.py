@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from medchatzh.ingest import matches
 from medchatzh.ingest.encoding import Unreadable
 from medchatzh.ingest.files import CORRUPT, Part, is_of_machine, parts
 from medchatzh.ingest.formats.registry import broken, reject
@@ -48,8 +49,8 @@ class Source(Settings, frozen=True, kw_only=True):
     name: str
     """The exam's name in tables."""
     path: str
-    """Glob below `data.root`. CSV, TSV, JSON lines, a JSON array, Parquet, Excel, packed or not: columns `question`, `A` to `H` (or
-    `options`: an object, a list, or lines such as `A 甲`), `answer`, and if there are any `id`, `subject`, `split`."""
+    """Glob below `data.root`, or an absolute one. CSV, TSV, JSON lines, a JSON array, Parquet, Excel, packed or not: columns `question`,
+    `A` to `H` (or `options`: an object, a list, or lines such as `A 甲`), `answer`, and if there are any `id`, `subject`, `split`."""
     subjects: tuple[str, ...] = ()
     """Which subjects to ask: none named asks all, `medical` stands for those of human and traditional medicine in C-Eval and CMMLU. A
     file whose name tells another subject is passed over."""
@@ -62,8 +63,8 @@ class Source(Settings, frozen=True, kw_only=True):
         where = f"papers {self.name!r}"
         if not re.fullmatch(r"[^\s:!/]+", self.name):
             raise ValueError(f"{where}: a name has no spaces, colons, slashes or '!'")
-        if not self.path or PurePosixPath(self.path).is_absolute() or ".." in PurePosixPath(self.path).parts:
-            raise ValueError(f"{where}: path {self.path!r}: write a glob below data.root, for example exam/cmmlu/*.csv")
+        if not self.path or ".." in PurePosixPath(self.path).parts:
+            raise ValueError(f"{where}: path {self.path!r}: write a glob below data.root, for example exam/cmmlu/*.csv, or an absolute one")
         if self.style not in ("auto", "ceval", "cmmlu"):
             raise ValueError(f"{where}: style {self.style!r}: give auto, ceval or cmmlu")
 
@@ -84,19 +85,32 @@ class Config(Settings, frozen=True, kw_only=True):
             raise ValueError(f"source name {twice[0]!r} is used twice; give each exam its own")
 
 
-def raw_files(config: Config, root: Path) -> dict[str, Path]:
-    """The files of all exams, name relative to `root` (with '/') → path, sorted. ValueError where a glob finds none."""
+def placed(config: Config, root: Path) -> tuple[Config, dict[str, Path]]:
+    """(the settings without folders of this machine, name → path of the files of all exams, sorted). ValueError where a glob finds none.
+
+    A name is the path below `root`, with '/'. That of an absolute glob's file begins with the exam's name, and so does the glob.
+    """
+    sources: list[Source] = []
     found: dict[str, Path] = {}
     for source in config.sources:
-        here = _files_of(source, root)
+        base, pattern, above = root, source.path, ""
+        if PurePosixPath(source.path).is_absolute():
+            base, pattern = _split(source.path)
+            above = f"{source.name}/"
+            source = msgspec.structs.replace(source, path=above + pattern)
+        here = {above + path.relative_to(base).as_posix(): path for path in base.glob(pattern) if path.is_file() and path.name[0] != "."}
         if not here:
-            raise ValueError(f"papers.sources {source.name!r}: no file matches {source.path} in {root}; correct its path, or data.root")
+            raise ValueError(f"papers.sources {source.name!r}: no file matches {pattern} in {base}; correct its path, or data.root")
+        sources.append(source)
         found |= here
-    return dict(sorted(found.items()))
+    return msgspec.structs.replace(config, sources=tuple(sources)), dict(sorted(found.items()))
 
 
-def _files_of(source: Source, root: Path) -> dict[str, Path]:
-    return {path.relative_to(root).as_posix(): path for path in root.glob(source.path) if path.is_file() and path.name[0] != "."}
+def _split(path: str) -> tuple[Path, str]:
+    """The folder above an absolute glob's first part with a wildcard, or above the file, and the rest."""
+    parts = PurePosixPath(path).parts
+    wild = next((place for place, part in enumerate(parts) if set(part) & set("*?[")), len(parts) - 1)
+    return Path(*parts[:wild]), "/".join(parts[wild:])
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context, *, files: Mapping[str, Path]) -> Result:
@@ -104,11 +118,9 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context,
     items: list[Item] = []
     rejects: list[Reject] = []
     passed_over = 0
-    first, at = next(iter(files.items()))
-    root = at.parents[first.count("/")]  # names are paths below it
     for source in config.sources:
         seen: set[str] = set()
-        for name in sorted(_files_of(source, root).keys() & files.keys()):
+        for name in sorted(name for name in files if matches(name, source.path)):
             for entry in read(source, name, files[name]):
                 if entry is None:
                     passed_over += 1

@@ -6,7 +6,6 @@ line and reason.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +20,7 @@ from medchatzh.ingest.files import CORRUPT, Part, is_of_machine, parts
 from medchatzh.ingest.formats.registry import broken, reject
 from medchatzh.ingest.rows import Broken, is_json, json_rows, table_rows
 from medchatzh.ingest.turns import Unusable, first_text, text_of
+from medchatzh.personal import hide
 from medchatzh.recipe import Settings
 from medchatzh.records import Prediction, Question, Reject, normalize, read, write
 from medchatzh.run import Context, Result
@@ -34,6 +34,8 @@ _QUESTIONS = ("question", "query", "instruction", "prompt")
 _ANSWERS = ("prediction", "predict", "predicted", "response", "output", "generated", "generated_text", "answer")
 """`answer` comes last, since a file that has a prediction too means the reference by it."""
 _DELIMITERS = ("\t", ",", ";")
+_MAX_ID_CHARS = 10
+"""A longer one that is no question's id may be a mobile number, and is masked."""
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -80,10 +82,11 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context,
     ((name, path),) = files.items()
     questions = list(read(inputs["ingest"] / "questions.jsonl", Question))
     if not questions:
-        set_aside = Counter(found.reason for found in read(inputs["ingest"] / "rejects.jsonl", Reject))
-        why = ", ".join(f"{reason} {count:,}" for reason, count in set_aside.most_common()) or "it holds no rows"
-        first = next((f"; first: {found.origin}: {found.detail}" for found in read(inputs["ingest"] / "rejects.jsonl", Reject)), "")
-        raise ValueError(f"the benchmark has no questions ({why}{first}); correct its file")
+        path = inputs["ingest"] / "rejects.jsonl"
+        lost = list(read(path, Reject)) if path.exists() else []  # a finished questions.jsonl has none
+        why = ", ".join(f"{reason} {count:,}" for reason, count in Counter(found.reason for found in lost).most_common())
+        first = f"; first: {lost[0].origin}: {lost[0].detail}" if lost else ""
+        raise ValueError(f"the benchmark has no questions ({why or 'it holds no rows'}{first}); correct its file")
     joiner = Joiner(questions, config.name, {question.id for question in sample(questions, config.max_questions, context.seed)})
     outcomes = [joiner.join(place, row) for place, row in rows(name, path, config.columns, config.encoding)]
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
@@ -101,8 +104,15 @@ def run(config: System, inputs: Mapping[str, Path], out: Path, context: Context,
         num_out=len(predictions),
         dropped=dropped,
         facts={"system": config.name, "finish": dict(sorted(finishes.items())), "joined": dict(sorted(joiner.joined.items()))}
-        | {"num_unanswered": len(joiner.wanted) - len(predictions)},
+        | {"num_unanswered": len(joiner.wanted) - len(predictions)}
+        | {name: number for name, number in (("num_empty", finishes["empty"]), ("num_differing", joiner.num_differing)) if number},
     )
+
+
+def lacks(facts: Mapping[str, Any]) -> list[str]:
+    """In words, what a step's facts say that is missing, empty or repeated otherwise; [] where nothing is."""
+    words = {"num_unanswered": "questions without", "num_empty": "empty", "num_differing": "repeated with another answer"}
+    return [f"{facts[name]:,} {told}" for name, told in words.items() if facts.get(name)]
 
 
 def rows(name: str, path: Path, columns: Mapping[str, str], encoding: str = "") -> Iterator[tuple[str, Row | Reject]]:
@@ -178,11 +188,11 @@ def _row(value: Any, pick: Callable[[Iterable[str]], _Names | None]) -> Row | Re
         own_id = text_of(value[names.id], names.id) if names.id else ""
         question = first_text(value[names.question], names.question) if names.question else ""
         given = value[names.answer]
-        if isinstance(given, float) and math.isnan(given):
-            given = None  # as pandas writes a missing one
-        if isinstance(given, int | float):
-            return reject("unknown_format", f"{names.answer} is the number {given}, not text", value)
-        answer = first_text(given, names.answer)
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            raise Unusable("unknown_format", f"{names.answer} is the number {given}, not text")
+        if given == []:
+            raise Unusable("unknown_format", f"{names.answer} is an empty list, not text")
+        answer = text_of(given, names.answer)  # a list of answers is none: nobody said which
     except (Unusable, RecursionError) as error:
         return reject("unknown_format", str(error.args[-1]), value)
     finish = value.get("finish")
@@ -207,7 +217,9 @@ class Joiner:
         self.wanted = self._by_id.keys() & wanted if wanted is not None else set(self._by_id)
         self.joined: Counter[str] = Counter()
         """How the predictions were joined: `by_id`, `by_question`."""
-        self._answered: dict[str, str] = {}
+        self.num_differing = 0
+        """Of the repeated predictions, those that say something else than the one that is kept."""
+        self._answered: dict[str, tuple[str, str]] = {}
         self._num_rows = 0
 
     def join(self, origin: str, row: Row | Reject) -> Prediction | Reject:
@@ -225,10 +237,15 @@ class Joiner:
             if question.id not in self.wanted:
                 raise Unusable("not_sampled", question.id)
             if question.id in self._answered:
-                raise Unusable("repeated_prediction", f"{question.id} has that of {self._answered[question.id]}")
+                kept, answer = self._answered[question.id]
+                self.num_differing += row.answer != answer
+                said = "the same" if row.answer == answer else "something else"
+                raise Unusable("repeated_prediction", f"{question.id} has that of {kept}, which says {said}")
         except Unusable as error:
-            return self._placed(reject(error.reason, error.detail, row._asdict()), origin)
-        self._answered[question.id] = origin
+            found = reject(error.reason, record=row._asdict())
+            # The detail is ids alone. They must not be masked as telephones are: webMedQA's have eight digits.
+            return self._placed(msgspec.structs.replace(found, detail=error.detail), origin)
+        self._answered[question.id] = origin, row.answer
         self.joined[how] += 1
         return Prediction(
             id=question.id,
@@ -253,7 +270,8 @@ class Joiner:
             raise Unusable("contradiction", f"its id means {', '.join(meant)}, its question is that of {', '.join(named)}"[:500])
         how, found = ("by_id", meant) if meant else ("by_question", named)
         if not found:
-            raise Unusable("unknown_question", f"id {row.id or 'none'}; question {'not in the benchmark' if row.question else 'none'}")
+            shown = row.id if len(row.id) <= _MAX_ID_CHARS else hide(row.id, lambda found: "***")[:200]
+            raise Unusable("unknown_question", f"id {shown or 'none'}; question {'not in the benchmark' if row.question else 'none'}")
         if len(found) > 1:
             raise Unusable("ambiguous_question", f"stands for {len(found)} questions: {', '.join(found)}"[:500])
         return next(iter(found.values())), how

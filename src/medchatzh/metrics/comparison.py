@@ -135,6 +135,8 @@ class Comparison:
         given = given[~np.isnan(given).any(axis=1)]
         if given.size:
             for at, interval in zip(block, statistics.mean_intervals(given, **self._bootstrap), strict=True):
+                if self._columns[at].protocol != JUDGE:  # a text metric is a share in per cent: a BLEU below 0 is nobody's
+                    interval = interval._replace(low=max(0.0, interval.low), high=min(100.0, interval.high))
                 yield self._row(at, interval)
 
     def _differences(self, first: Floats, second: Floats, block: list[int], num_flips: int) -> Iterator[dict[str, Any]]:

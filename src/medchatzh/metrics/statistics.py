@@ -232,8 +232,9 @@ def _intervals(
 ) -> list[Interval]:
     """Around each of the `estimates` (M,). `influence` (n, M) has mean 0; for a mean it is the values' distance from it.
 
-    `moved` (B, M) is how far each resample's estimate lies from `estimates`, None for a mean. An end lies within the range of
-    the values: a BLEU below 0 is nobody's, and an interval of six differences of one sign excludes 0, as the sign-flip test does.
+    `moved` (B, M) is how far each resample's estimate lies from `estimates`, None for a mean. What the bootstrap adds to Student's interval
+    lies within the range of the values. Student's may reach beyond it, as it should where they are few; whoever knows the range of what is
+    possible cuts it there. One value has an interval without width: it tells nothing of the spread, so show none.
     """
     import numpy as np
 
@@ -251,15 +252,10 @@ def _intervals(
     downs, ups = np.quantile(moved / spreads, [1 - tail, tail], axis=0, method="weibull")
     student = _student(1 - tail, n - 1) * np.sqrt(variance / (n - 1)) if n > 1 else np.zeros(len(variance))
     reach = np.sqrt(variance)
-    low, high = -np.maximum(downs * reach, student), np.maximum(-ups * reach, student)
-    if n >= _CLIPPED:
-        low, high = np.maximum(low, influence.min(axis=0)), np.minimum(high, influence.max(axis=0))
+    low = -np.maximum(np.minimum(downs * reach, -influence.min(axis=0)), student)
+    high = np.maximum(np.minimum(-ups * reach, influence.max(axis=0)), student)
     ends = zip(estimates, estimates + low * scale, estimates + high * scale, strict=True)
     return [Interval(float(mean), float(low), float(high), n) for mean, low, high in ends]
-
-
-_CLIPPED = 6
-"""Questions from which on an interval ends where the values do: of fewer, the values seen say too little of those that are possible."""
 
 
 @cache

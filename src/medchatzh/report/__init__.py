@@ -17,7 +17,7 @@ from medchatzh.run import Context, Result
 if TYPE_CHECKING:
     from medchatzh.report.view import Report
 
-VERSION = 4
+VERSION = 5
 LIBRARIES = ("jinja2",)
 
 

@@ -124,7 +124,8 @@ def _arm(summary: Summary, arm: System, rows: Sequence[PairedDifference]) -> Ite
     name = scope(rows[0].protocol)
     title = f"{summary.main} − {arm.name} ({rows[0].protocol})"
     effects = tuple(
-        Effect(row.metric, estimate := difference(row), TONES[row.verdict] or "even", in_words(estimate, signed=True)) for row in rows
+        Effect(row.metric, estimate := difference(row), TONES[row.verdict] or "even", in_words(estimate, signed=True, n=row.n))
+        for row in rows
     )
     chart = Forest(title, effects, left=f"{arm.name} 更好", right=f"{summary.main} 更好")
     signatures = signed(summary, rows[0].protocol)

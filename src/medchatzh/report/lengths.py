@@ -102,7 +102,7 @@ def _by_length(answered: Sequence[System], gathered: Gathered, summary: Summary,
 def _bin_cell(mean: Estimate | None, n: int) -> Cell:
     if mean is None:
         return Cell(sub=f"n={n:,}" if n else "")
-    cell = interval(mean)
+    cell = interval(mean, n=n)
     return Cell(cell.text, f"{cell.sub} n={n:,}", cell.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from medchatzh import __version__
@@ -21,11 +22,14 @@ def overview(inputs: Inputs, title: str, note: str, seed: int) -> tuple[Block, .
     if summary:
         loaded = summary.questions
         broken = _broken(inputs)
-        rows += [("评测集坏行", "benchmark rows set aside", count(broken))] if broken else []
-        reconciled = f"{loaded.loaded:,} − {loaded.repeated:,} 重复 − {loaded.no_reference:,} 无参考 = {loaded.scorable:,}"
+        reconciled = f"{loaded.loaded + broken:,} − {broken:,} 坏行 − {loaded.repeated:,} 重复 − {loaded.no_reference:,} 无参考"
         rows += [
             ("评测集", "benchmark", text("；".join(summary.benchmark))),
-            ("评测题目", "questions: loaded − repeated − no reference = scorable", text(reconciled)),
+            (
+                "评测题目",
+                "questions: rows − broken (benchmark rows set aside) − repeated − no reference = scorable",
+                text(f"{reconciled} = {loaded.scorable:,}"),
+            ),
             ("系统", "systems", text("、".join(inputs.system(name).label for name in summary.systems))),
         ]
     rows += [("随机种子", "seed", text(seed)), ("软件版本", "package", text(f"medchatzh {__version__}"))]
@@ -46,24 +50,52 @@ def _broken(inputs: Inputs) -> int:
     )
 
 
-def _answers(inputs: Inputs) -> Iterator[Table]:
+def _answers(inputs: Inputs) -> Iterator[Block]:
     """What became of each system's answers: nothing that a file held, and no question, is lost without a word."""
-    rows = []
+    rows, is_whole = [], True
     for label, manifest in inputs.manifests.items():
         if not label.startswith("generate@"):
             continue
-        ends = ", ".join(f"{finish} {number:,}" for finish, number in manifest.facts.get("finish", {}).items())
-        aside = ", ".join(f"{reason} {number:,}" for reason, number in manifest.dropped.items())
-        missing_answers = manifest.facts.get("num_unanswered")
-        cells = (count(manifest.num_in), count(manifest.num_out), count(missing_answers), text(ends), text(aside))
-        rows.append(Row((text(inputs.system(label.partition("@")[2]).label), *cells)))
+        facts, system = manifest.facts, inputs.system(label.partition("@")[2])
+        from_file = "num_unanswered" in facts
+        lost, num_empty = Counter(manifest.dropped), facts.get("num_empty", 0)
+        if 2 * num_empty > manifest.num_out:
+            yield Text(
+                Both(
+                    f"{system.label} 的 {manifest.num_out:,} 个回答中有 {num_empty:,} 个是空的：先查它怎样被提问，再看它的分数。",
+                    f"{num_empty:,} of the {manifest.num_out:,} answers of {system.name} are empty: see how it is asked before its scores.",
+                ),
+                "bad",
+            )
+        is_whole &= not num_empty and not (from_file and (lost or facts["num_unanswered"]))
+        unknown, repeated = (lost.pop(reason, 0) if from_file else None for reason in ("unknown_question", "repeated_prediction"))
+        cells = [count(number) for number in (manifest.num_in, manifest.num_out, facts.get("num_unanswered"), unknown)]
+        differing = facts.get("num_differing", 0)
+        cells.append(Cell(f"{repeated:,} ({differing:,} ≠)", value=repeated) if differing else count(repeated))
+        ends = ", ".join(f"{finish} {number:,}" for finish, number in facts.get("finish", {}).items())
+        others = ", ".join(f"{reason} {number:,}" for reason, number in lost.items())
+        rows.append(Row((text(system.label), *cells, count(num_empty), text(ends), text(others)), system.kind))
     if rows:
-        columns = ("系统 / system", "行或题 / rows or questions", "回答 / answers", "缺 / missing", "结束 / ended by", "未用 / set aside")
-        note = Both(
-            "来自文件的系统按行计，其余按题计；空回答（empty、prompt_too_long）计零分",
-            "Systems from files count rows, others questions; empty answers (empty, prompt_too_long) score 0",
+        columns = (
+            "系统 / system",
+            "行或题 / rows or questions",
+            "回答 / answers",
+            "缺 / missing",
+            "未知题 / unknown",
+            "重复 / repeated",
+            "空 / empty",
+            "结束 / ended by",
+            "其他未用 / set aside otherwise",
         )
-        yield Table(Both("各系统的回答", "Answers by system"), columns, tuple(rows), (note,), folded=True)
+        notes = (
+            Both(
+                "来自文件的系统按行计：行 = 回答 + 未知题 + 重复 + 其他未用；其余按题计。空回答计零分，缺的不计分",
+                "Systems from files count rows: rows = answers + unknown + repeated + set aside otherwise; the others count questions."
+                " Empty answers score 0, missing ones are not scored",
+            ),
+            Both("重复的行用第一行；≠ 是与第一行不同的行数", "Of repeated rows the first is used; ≠ counts those that differ from it"),
+        )
+        yield Table(Both("各系统的回答", "Answers by system"), columns, tuple(rows), notes, folded=is_whole)
 
 
 def _counts(inputs: Inputs) -> list[tuple[str, str, Cell]]:
@@ -120,7 +152,9 @@ def reproduce(inputs: Inputs, command: str) -> tuple[Block, ...]:
 
 
 def _stage_command(command: str, label: str) -> str:
-    """The command of one stage, with what it needs; '' where the report's own is not one of `medchatzh run`."""
+    """The command of one stage, with what it needs. `medchatzh compare` makes all of them; '' where the report's own is another."""
+    if command.startswith("medchatzh compare "):
+        return "medchatzh compare …"
     head, _, rest = command.partition("medchatzh run ")
     stage, _, arm = ("score@judge" if label == JUDGE else label).partition("@")
     return f"medchatzh {stage} {rest}{f' --arm {arm}' if arm else ''}" if rest and not head else ""

@@ -131,7 +131,7 @@ def _statement(inputs: Inputs, rows: Sequence[PairedDifference]) -> Text:
     tally = "、".join(f"{verdicts[verdict]} 项{word}" for verdict, word in VERDICTS.items() if verdicts[verdict])
     tally_en = ", ".join(f"{verdicts[verdict]} {verdict}" for verdict in VERDICTS if verdicts[verdict])
     shown = lost or rows[:1]
-    numbers = "；".join(f"{row.metric} {in_words(difference(row), signed=True)}" for row in shown)
+    numbers = "；".join(f"{row.metric} {in_words(difference(row), signed=True, n=row.n)}" for row in shown)
     if lost:
         lead, lead_en = f"主模型在 {'、'.join(row.metric for row in lost)} 上输给 {other.label}", f"worse than {other.name}"
     elif verdicts["better"] == len(rows):

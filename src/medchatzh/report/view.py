@@ -209,10 +209,10 @@ def decimal(value: float, digits: int = 2, *, signed: bool = False) -> str:
     return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", "−")
 
 
-def in_words(estimate: Estimate, digits: int = 2, *, signed: bool = False) -> str:
-    """`+1.20 [+0.80, +1.60]`"""
+def in_words(estimate: Estimate, digits: int = 2, *, signed: bool = False, n: int = 2) -> str:
+    """`+1.20 [+0.80, +1.60]`; of a single question the number alone."""
     cell = interval(estimate, digits, signed=signed)
-    return f"{cell.text} {cell.sub}"
+    return f"{cell.text} {cell.sub}" if n > 1 else cell.text
 
 
 def text(value: Any, tone: Tone = "") -> Cell:

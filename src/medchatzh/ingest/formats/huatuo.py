@@ -14,8 +14,10 @@ _CATEGORIES = ("category", "department", "label")
 
 @form("huatuo26m", {"questions", "answers"}, {"questions"}, {"answers"})
 def convert(record: dict[str, Any]) -> Dialogue:
-    """The first question and answer with text. Where the answer is a web address (huatuo_consultation_qa has no other) there is none."""
-    question, answer = (first_text(record.get(key), key) for key in ("questions", "answers"))
+    """The first question and answer with text; a single question may stand under `question`. Where the answer is a web address
+    (huatuo_consultation_qa has no other) there is none."""
+    asked = "questions" if "questions" in record else "question"
+    question, answer = (first_text(record.get(key), key) for key in (asked, "answers"))
     if answer.startswith(("http://", "https://")) and not any(map(str.isspace, answer)):
         raise Unusable("missing_answer", "a web address stands for the answer")
     return exchange(question, answer, next(filter(None, (text_of(record.get(key), key) for key in _CATEGORIES)), ""))

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Variant = Literal["official", "paper"]
 
+VERSION = 2
+"""Raised when the same decoded ids are read otherwise: answers are cached as they were read."""
+
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
     """What stands around the turns, how much of it the model sees, and where the answer stands in the decoded text."""
@@ -169,7 +172,7 @@ def tokenized(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of a text as LLaMA's tokenizers gave them in 2023: special tokens in it are read as such, and a space is put in front of the
     text and of what stands behind each of them. (transformers 5 puts it in front of the text alone, and only where there is none.)"""
     has_prefix = tokenizer.tokenize("a")[0].startswith("▁")
-    special = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    special = _special(tokenizer)
     ids: list[int] = []
     for piece in re.split(f"({'|'.join(map(re.escape, special))})", text):
         if piece in special:
@@ -178,6 +181,14 @@ def tokenized(text: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
             prefix = " " if has_prefix and piece.startswith(" ") else ""
             ids += tokenizer(prefix + piece, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def _special(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The special tokens, as `decode` of transformers counts them: not an added one that is declared ordinary, though `all_special_ids` has
+    it. The newline of our own tokenizer is such, and without it no marker that ends in one is found."""
+    declared = tokenizer.added_tokens_decoder
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    return {token: number for token, number in named if number not in declared or declared[number].special}
 
 
 def answer(chosen: Baseline, turns: Sequence[Turn], new_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
@@ -197,8 +208,7 @@ def _decoded(ids: list[int], form: Form, tokenizer: PreTrainedTokenizerBase) -> 
     if form.tokenizer == "fast":
         return str(tokenizer.decode(ids, skip_special_tokens=form.skips_special_tokens))
     assert form.skips_special_tokens  # else spaces would have to be put around them
-    # Those marked so, as transformers skips them: a newline that sentencepiece was told to keep whole is listed among all_special_ids too.
-    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = set(_special(tokenizer).values())
     text = b""
     for token in tokenizer.convert_ids_to_tokens([each for each in ids if each not in special]):
         byte = re.fullmatch("<0x([0-9A-F]{2})>", token)
