@@ -31,7 +31,6 @@ from medchatzh.models.packing import Examples
 from medchatzh.run import SCRATCH, Context
 from medchatzh.train.optimization import Optimization
 
-RESULT = Path(__file__).resolve().parents[1] / "results" / "memory.md"
 VOCABULARY, MEAN_TOKENS, STEPS = 8000, 150, 4
 
 
@@ -68,7 +67,8 @@ CASES = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="names of runs, separated by ';'; nothing is written then")
+    parser.add_argument("--only", default="", help="names of runs, separated by ';'")
+    parser.add_argument("--out", type=Path, help="write the page there too (benchmarks/results/memory.md is the one that is kept)")
     parser.add_argument("--train", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
@@ -79,9 +79,14 @@ def main() -> None:
         command = [sys.executable, __file__, "--train", name]
         output = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, check=True, text=True).stdout
         rows.append((name, json.loads(output.splitlines()[-1]), predicted(CASES[name])))
-        print(f"{name}: {rows[-1][1]['peak'] / 1e6:,.0f} MB measured, {sum(rows[-1][2].values()) / 1e6:,.0f} MB predicted", flush=True)
-    if not options.only:
-        RESULT.write_text(page(rows), "utf-8")
+        print(
+            f"{name}: {rows[-1][1]['peak'] / 1e6:,.0f} MB measured, {sum(rows[-1][2].values()) / 1e6:,.0f} MB predicted",
+            file=sys.stderr,
+            flush=True,
+        )
+    print(page(rows))
+    if options.out:
+        options.out.write_text(page(rows), "utf-8")
 
 
 def predicted(one: Case) -> dict[str, float]:
