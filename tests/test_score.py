@@ -162,6 +162,7 @@ def test_ray_actors_write_the_same_bytes(judge, tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(score, "CHUNK", 8)
     expected, _ = filtered(judge, tmp_path / "alone", records(40))
+    ray.shutdown()  # another test of this process may have left it running
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         shared, _ = filtered(judge, tmp_path / "shared", records(40), executor="ray", workers=2)
