@@ -156,7 +156,7 @@ def sha256(path: Path) -> str:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Write aside and rename, so that a reader sees the old file or the new one."""
-    aside = path.with_name(path.name + ".tmp")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # another process may be writing the same file
     with aside.open("wb") as file:
         file.write(data)
         file.flush()

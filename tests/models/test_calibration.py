@@ -1,11 +1,12 @@
 """Calibration: it finds the curve that made the rankings, whatever the scale of the scores, and refuses where there is none."""
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medchatzh.models.calibration import MIN_GROUPS, Ranked, calibrate
+from medchatzh.models.calibration import MIN_GROUPS, Ranked, calibrate, reliability
 
 
 def rankings(count, seed=0, noise=1.0, answers=2, groups=None, scale=1.0, shift=0.0):
@@ -70,3 +71,29 @@ def test_scores_that_tell_nothing_are_refused(noise):
         made = [Ranked(id=each.id, group=each.group, source="", scores=each.scores, ranks=each.ranks[::-1]) for each in made]
     with pytest.raises(ValueError, match="does not tell better answers from worse ones"):
         calibrate(made, 0.5, 1)
+
+
+def test_probabilities_that_are_true_have_no_calibration_error_but_chance():
+    found = reliability(rankings(6000, seed=4, scale=3.0), seed=1)
+    assert found.ece < 0.02 and found.ece == pytest.approx(found.ece_by_chance, abs=0.01)
+    assert found.temperature == pytest.approx(3.0, rel=0.1)  # the scores are three times the logits they were drawn from
+    said, right, counts = map(np.array, zip(*found.curve, strict=True))
+    assert list(said) == sorted(said) and set(counts) == {600} and np.abs(said - right).max() < 0.06
+
+
+def test_an_error_of_known_size_is_found():
+    def pair(number, ahead):
+        return Ranked(id=str(number), group=str(number), source="", scores=(ahead, 0.0), ranks=(1, 2))
+
+    # Half of the pairs: always right by a little. The other half: a coin's toss, by much. One slope cannot say both.
+    made = [pair(n, 0.1) for n in range(1000)] + [pair(1000 + n, 4.0 if n % 2 else -4.0) for n in range(1000)]
+    found = reliability(made, seed=1)
+    assert found.ece == pytest.approx(0.25, abs=0.02)  # .5 said of pairs always right, .5 of the coin's tosses
+    assert found.ece_by_chance < 0.05 < found.ece
+
+
+def test_scores_upside_down_have_no_temperature_and_one_group_no_calibration():
+    made = [Ranked(id=str(n), group=str(n), source="", scores=(0.0, 1.0), ranks=(1, 2)) for n in range(100)]
+    found = reliability(made, seed=1)
+    assert found.temperature is None and found.ece == pytest.approx(0.5) and found.facts()["temperature"] is None
+    assert reliability([msgspec.structs.replace(each, group="one") for each in made], seed=1) is None

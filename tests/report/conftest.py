@@ -283,8 +283,12 @@ def finished_run(tmp_path: Path) -> dict[str, Path]:
     )
     model, length = {"accuracy": 0.61, "low": 0.52, "high": 0.7}, {"accuracy": 0.58, "low": 0.5, "high": 0.66}
     sizes = {"num_pairs": 420, "num_groups": 60}
-    held_out = {source: {"model": model | sizes, "length": length | sizes} for source in ("all", "rankings")}
-    inputs["reward"] = training(root / "reward", "reward", 0.5, held_out=held_out, num_answers_too_long=3)
+    calibration = {"ece": 0.0213, "ece_by_chance": 0.0187, "temperature": 0.41, "curve": [[0.55, 0.53, 60], [0.7, 0.72, 60]]}
+    ahead = {"above_length": {"difference": 0.02, "low": -0.03, "high": 0.06}}
+    held_out = {source: {"model": model | sizes, "length": length | sizes} | ahead | calibration for source in ("all", "rankings")}
+    found = model | sizes | {"taught": True}
+    defects = {"defects": {"repeated": found | {"accuracy": 0.987}, "shuffled": found | {"taught": False}}}
+    inputs["reward"] = training(root / "reward", "reward", 0.5, held_out=held_out, num_answers_too_long=3, **defects)
     rejects(root / "score", "score", {"low_reward": 134})
     curve = [[round(-2 + 0.2 * place, 3), round(1 - place / 20, 3)] for place in range(21)]
     facts = {

@@ -585,7 +585,22 @@ def test_hiding_keeps_places(text):
 
 
 def test_reward_model_is_held_against_length(finished_run):
-    assert "无法区分" in words(build(finished_run), "training")
+    assert "无法区分" in words(build(finished_run), "training") and "+0.020 [-0.030, +0.060]" in words(build(finished_run), "training")
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [(0.01, 0.05, "胜过“长者胜”"), (-0.05, -0.01, "不如“长者胜”")])
+def test_the_difference_to_length_decides_what_is_said(finished_run, low, high, said):
+    manifest = finished_run["reward"] / "manifest.json"
+    found = json.loads(manifest.read_text(encoding="utf-8"))
+    found["facts"]["held_out"]["all"]["above_length"] = {"difference": (low + high) / 2, "low": low, "high": high}
+    manifest.write_text(json.dumps(found), encoding="utf-8")
+    assert said in words(build(finished_run), "training")
+
+
+def test_calibration_and_planted_defects_are_shown(finished_run):
+    shown = repr(section(build(finished_run), "training").blocks)
+    assert "ECE" in shown and "0.021" in shown and "0.410" in shown  # error and temperature
+    assert "重复 / repeated" in shown and "0.987" in shown and "没教过 / never taught" in shown
 
 
 def test_samples_spread_over_categories_with_scores(finished_run):

@@ -31,6 +31,10 @@ MAX_POINTS = 300
 _PLACES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 _TITLES = {"pretrain": "继续预训练", "reward": "奖励模型", "sft": "微调", "dpo": "直接偏好优化"}
 _OPTIONAL = ("dpo",)
+_DEFECTS = {
+    "repeated": "重复 / repeated", "cut": "截断 / cut", "off_topic": "答非所问 / off topic", "empty": "空洞客套 / empty politeness",
+    "shuffled": "乱序 / shuffled", "echoed": "重复问题 / question handed back",
+}  # fmt: skip
 
 
 def smooth(points: Points) -> list[tuple[float, float]]:
@@ -146,20 +150,17 @@ def _accuracy(inputs: Inputs) -> Iterator[Block]:
     columns = ("来源 / source", "判断者 / judge", "准确率 / accuracy", "对数 / pairs", "组 / groups")
     yield Table(Both("奖励模型的留出准确率：数字", "The same as numbers"), columns, tuple(rows), folded=True)
     yield from _against_length(held_out.get("all") or {})
+    yield from _calibration(held_out)
+    yield from _defects(inputs.facts("reward").get("defects") or {})
 
 
 def _against_length(measured: Mapping[str, Any]) -> Iterator[Block]:
-    model, length = _estimate(measured.get("model") or {}), _estimate(measured.get("length") or {})
-    if not model or not length:
+    ahead = _estimate(measured.get("above_length") or {}, "difference")
+    if not ahead:
         return
-    pair = f"{in_words(model, 3)}；长者胜 {in_words(length, 3)}"
-    if model.low > length.value:
-        zh, en, tone = (
-            "奖励模型的区间高于“长者胜”：它知道的不只是长度。",
-            "The reward model's interval lies above the length baseline.",
-            "good",
-        )
-    elif model.high < length.value:
+    if ahead.low > 0:
+        zh, en, tone = "奖励模型胜过“长者胜”：它知道的不只是长度。", "The reward model beats preferring the longer answer.", "good"
+    elif ahead.high < 0:
         zh, en, tone = "奖励模型不如“长者胜”。", "The reward model is worse than preferring the longer answer.", "bad"
     else:
         zh, en, tone = (
@@ -167,10 +168,48 @@ def _against_length(measured: Mapping[str, Any]) -> Iterator[Block]:
             "The reward model cannot be told from preferring the longer answer.",
             "warn",
         )
+    difference = f"{ahead.value:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
     said: Tone = tone  # type: ignore[assignment]
-    yield Text(Both(f"{zh}（{pair}）", en), said)
+    yield Text(Both(f"{zh}（同样的对，准确率差 {difference}）", f"{en} (Same pairs, difference of accuracy {difference}.)"), said)
 
 
-def _estimate(found: Mapping[str, Any]) -> Estimate | None:
-    values = [found.get(key) for key in ("accuracy", "low", "high")]
+def _calibration(held_out: Mapping[str, Any]) -> Iterator[Block]:
+    """How sure the model is of a pair, against how often it is right."""
+    rows, lines = [], [Line("如其所言 / as said", "floor1", ((0.5, 0.5), (1.0, 1.0)))]
+    for source, measured in held_out.items():
+        curve = measured.get("curve")
+        if not curve:
+            continue
+        if source == "all":
+            lines.append(Line(source, "main", tuple((said, right) for said, right, _ in curve)))
+        numbers = (number(measured.get(key), 3) for key in ("ece", "ece_by_chance", "temperature"))
+        rows.append(Row((text(source), *numbers, count(sum(each[2] for each in curve)))))
+    if not rows:
+        return
+    chart = Lines("calibration of pairs", "自称的把握 / probability said", "实际正确率 / share right", tuple(lines))
+    notes = (Both("把握 = σ(分差/温度)；温度取自另一半病例，每点对数相同", "Said: σ(difference / temperature), fitted on the other half"),)
+    yield Figure(Both("奖励模型的校准", "Calibration of the reward model"), chart, notes)
+    columns = ("来源 / source", "ECE", "纯属偶然 / by chance", "温度 / temperature", "对数 / pairs")
+    chance = Both(
+        "“纯属偶然”：每个概率都说得准的模型，在这么多对上平均也有这么大的 ECE",
+        "By chance: what a model whose every probability is true would show on so many pairs",
+    )
+    yield Table(Both("期望校准误差", "Expected calibration error"), columns, tuple(rows), (chance,))
+
+
+def _defects(found: Mapping[str, Any]) -> Iterator[Block]:
+    rows = []
+    for kind, measured in found.items():
+        estimate = _estimate(measured)
+        if estimate:
+            is_taught = "教过 / taught" if measured.get("taught") else "没教过 / never taught"
+            rows.append(Row((text(_DEFECTS.get(kind, kind)), interval(estimate, 3), count(measured.get("num_pairs")), text(is_taught))))
+    if rows:
+        columns = ("缺陷 / defect", "原答案得分更高 / answer above it", "对数 / pairs", "训练 / training")
+        caption = Both("人为损坏的答案：奖励模型把原答案排在前面的比例", "Planted defects: answers scored above their damaged form")
+        yield Table(caption, columns, tuple(rows))
+
+
+def _estimate(found: Mapping[str, Any], value: str = "accuracy") -> Estimate | None:
+    values = [found.get(key) for key in (value, "low", "high")]
     return Estimate(*values) if all(isinstance(value, int | float) for value in values) else None  # type: ignore[arg-type]

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from medchatzh import models, prompt
 from medchatzh.metrics.statistics import clustered_interval
-from medchatzh.models.calibration import HELD_OUT, Ranked
+from medchatzh.models.calibration import HELD_OUT, Ranked, reliability
 from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect
 from medchatzh.models.reward import Scorer, ScorerSettings, rewards, score
-from medchatzh.records import Preference, Turn, hold_out, read, write
-from medchatzh.run import Context, Progress, Result
+from medchatzh.records import Dialogue, Preference, Turn, hold_out, normalize, read, write
+from medchatzh.run import SCRATCH, Context, Progress, Result
 from medchatzh.train import loop
+from medchatzh.train.defects import KINDS, TAUGHT, plant
 from medchatzh.train.optimization import HoldsOut
 from medchatzh.train.processes import join
 from medchatzh.train.state import METRICS, write_log
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from medchatzh.train.engines import Loss
 
-VERSION = 4
+VERSION = 5
 LIBRARIES = ("torch", "transformers", "numpy", "deepspeed", "peft")
 TOGETHER = True
 
@@ -53,8 +55,18 @@ class Ranks(HoldsOut, frozen=True, kw_only=True):
 class Config(Ranks, frozen=True, kw_only=True):
     base: str = ""
     """Checkpoint folder to start from (causal or reward); empty for the pre-trained model of this recipe."""
+    layers: int = 0
+    """Keep only the first so many layers of `base`; 0 keeps all: a reward needs fewer than the next token does."""
+    defects: int = 0
+    """Rankings made by rule (`train/defects.py`) from curated dialogues, learnt in one epoch before the others: a doctor's answer above
+    itself repeated, cut, off the topic, or replaced by pleasantries."""
     held_out: float = 0.25
     """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.layers < 0 or self.defects < 0:
+            raise ValueError("layers and defects must not be negative (0: all layers of the base; no rankings made by rule)")
 
 
 class Encoding(NamedTuple):
@@ -146,19 +158,33 @@ def over_rankings(scored: Callable[[models.Model, Batch], torch.Tensor], encoded
     return loss
 
 
-def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], seed: int) -> dict[str, Any]:
-    """Share of pairs in which the chosen answer has the higher value; equal values count half.
+Hits = dict[str, list[float]]
+"""By group, whether each pair is in the right order: 1, 0, or .5 where the values are equal."""
 
-    The interval (95 %) resamples groups, not pairs: the pairs of one case are far from independent.
-    """
-    groups: dict[str, list[float]] = {}
+
+def hits(values: Sequence[np.ndarray], preferences: Sequence[Preference]) -> Hits:
+    """Whether the chosen answer of each pair has the higher value."""
+    groups: Hits = {}
     for scores, preference in zip(values, preferences, strict=True):
         value_of = dict(zip(preference.answers, scores, strict=True))
         for chosen, rejected in preference.pairs():
             margin = value_of[chosen] - value_of[rejected]
             groups.setdefault(preference.group or preference.id, []).append(0.5 if margin == 0 else float(margin > 0))
+    return groups
+
+
+def accuracy(values: Sequence[np.ndarray], preferences: Sequence[Preference], seed: int) -> dict[str, Any]:
+    """Share of pairs in which the chosen answer has the higher value; equal values count half.
+
+    The interval (95 %) resamples groups, not pairs: the pairs of one case are far from independent.
+    """
+    groups = hits(values, preferences)
+    return _share(groups, seed) | {"num_groups": len(groups)}
+
+
+def _share(groups: Hits, seed: int) -> dict[str, Any]:
     mean, low, high, num_pairs = clustered_interval(list(groups.values()), seed=seed)
-    return {"accuracy": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "num_pairs": num_pairs, "num_groups": len(groups)}
+    return {"accuracy": round(mean, 4), "low": round(low, 4), "high": round(high, 4), "num_pairs": num_pairs}
 
 
 def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context) -> Result:
@@ -173,32 +199,95 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     if not config.epochs:
         return _adopt(config, preferences, out, context) if processes.is_first else Result()
     base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
-    tokenizer, template = models.load_tokenizer(base)
+    unseen: list[Dialogue] = []
+    if config.defects:
+        dialogues = (each for pool in ("medical", "general") for each in read(inputs["curate"] / f"{pool}.jsonl", Dialogue))
+        known, unseen = hold_out(dialogues, config.held_out, key=lambda dialogue: normalize(dialogue.question))
+        base = teach_defects(config, known, base, out, context)
     trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
+    tokenizer, template = models.load_tokenizer(base)
     encoded = encode(trained, tokenizer, template, config.row_tokens)
     if not encoded.ids:
         raise ValueError(
             f"reward: no ranking fits reward.row_tokens = {config.row_tokens} outside the held-out share; raise it, or lower held_out"
         )
+    model, facts = fit(config, base, encoded, out, context)
+    if not processes.is_first:
+        return Result()
+    models.save(model, tokenizer, template, out / "checkpoint")
+    model.to(models.device())
+    by_ranking = scores_of(model, held_out, tokenizer, template, config)
+    write(out / HELD_OUT, map(ranked, held_out, by_ranking))
+    facts |= {"num_answers_too_long": encoded.num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
+    if config.defects:
+        facts["defects"] = ordering(model, unseen, tokenizer, template, config, context.seed)
+    dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(encoded.ids))
+    return Result(num_in=len(preferences), num_out=len(encoded.ids), dropped=dropped, facts=facts)
+
+
+def fit(
+    config: Config, base: Path, encoded: Encoding, out: Path, context: Context, label: str = "reward"
+) -> tuple[models.Model, dict[str, Any]]:
+    """(the model that learnt the rankings, facts), as `loop.train`."""
+    tokenizer, _ = models.load_tokenizer(base)
     batches = RankingBatches(encoded, config, pad_id=tokenizer.pad_token_id, seed=context.seed)
 
     def make(quantized: bool) -> models.Model:
         model = models.load_reward(base, context.seed, quantized=quantized)
         models.check_vocabulary(model, tokenizer, base)
         model.config.pad_token_id = tokenizer.pad_token_id
+        if 0 < config.layers < model.config.num_hidden_layers:
+            del model.model.layers[config.layers :]
+            model.config.num_hidden_layers = config.layers
+            if getattr(model.config, "layer_types", None):  # Qwen
+                model.config.layer_types = model.config.layer_types[: config.layers]
         return model
 
     loss = over_rankings(rewards, encoded, config.margin)
-    model, facts = loop.train(make, batches, loss, config, out, context, "reward", encoded.names, head="score")
-    if not processes.is_first:
-        return Result()
-    models.save(model, tokenizer, template, out / "checkpoint")
-    model.to(models.device())
-    by_ranking = scores_of(model, held_out, tokenizer, template, config)
-    write(out / HELD_OUT, map(_ranked, held_out, by_ranking))
-    facts |= {"num_answers_too_long": encoded.num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
-    dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(encoded.ids))
-    return Result(num_in=len(preferences), num_out=len(encoded.ids), dropped=dropped, facts=facts)
+    return loop.train(make, batches, loss, config, out, context, label, encoded.names, head="score")
+
+
+def teach_defects(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> Path:
+    """A checkpoint, in the scratch folder, of the model that has learnt `config.defects` rankings made by rule. Made once: after a kill it
+    is there. All processes call it alike."""
+    processes = join(context.threads)
+    folder = out / SCRATCH / "defects"
+    (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
+    made = folder / "checkpoint"
+    processes.wait()
+    if not made.exists():
+        tokenizer, template = models.load_tokenizer(base)
+        encoded = encode(plant(dialogues, config.defects, context.seed), tokenizer, template, config.row_tokens)
+        if not encoded.ids:
+            raise ValueError("reward.defects: no curated dialogue has an answer that could be damaged; set reward.defects = 0")
+        once = msgspec.structs.replace(config, epochs=1, max_steps=0)
+        model, _ = fit(once, base, encoded, folder, context, "defects")
+        if processes.is_first:
+            aside = folder / "checkpoint.aside"
+            shutil.rmtree(aside, ignore_errors=True)
+            models.save(model, tokenizer, template, aside)
+            aside.replace(made)
+    processes.wait()
+    return made
+
+
+def ordering(
+    model: models.Model,
+    dialogues: Sequence[Dialogue],
+    tokenizer: PreTrainedTokenizerBase,
+    template: prompt.Template,
+    config: Config,
+    seed: int,
+    count: int = 200,
+) -> dict[str, Any]:
+    """For each kind of planted defect the share of `count` answers that score above their damaged form; also of the kinds that
+    are never taught."""
+    found: dict[str, Any] = {}
+    for kind in KINDS:
+        planted = list(plant(dialogues, count, seed, (kind,)))
+        if planted:
+            found[kind] = accuracy(scores_of(model, planted, tokenizer, template, config), planted, seed) | {"taught": kind in TAUGHT}
+    return found
 
 
 def _adopt(config: Config, preferences: Sequence[Preference], out: Path, context: Context) -> Result:
@@ -216,7 +305,7 @@ def _adopt(config: Config, preferences: Sequence[Preference], out: Path, context
             by_ranking.append(scorer.score([(*preference.prompt, Turn("assistant", answer)) for answer in preference.answers]))
     whole = [number for number, scores in enumerate(by_ranking) if np.isfinite(scores).all()]
     known, found = [preferences[number] for number in whole], [by_ranking[number] for number in whole]
-    write(out / HELD_OUT, map(_ranked, known, found))
+    write(out / HELD_OUT, map(ranked, known, found))
     write_log([], out / METRICS)
     facts = {"num_parameters": scorer.num_parameters, "num_steps": 0, "num_tokens": 0, "held_out": measure(found, known, context.seed)}
     dropped = loop.dropped(held_out=len(known), too_long=len(preferences) - len(known))
@@ -241,22 +330,41 @@ def scores_of(
     return np.split(scores, np.cumsum([len(preference.answers) for preference in preferences])[:-1]) if preferences else []
 
 
-def _ranked(preference: Preference, scores: np.ndarray) -> Ranked:
+def ranked(preference: Preference, scores: np.ndarray) -> Ranked:
+    """What is kept of a held-out ranking."""
     group = preference.group or preference.id
     return Ranked(id=preference.id, group=group, source=preference.source, scores=tuple(scores.tolist()), ranks=preference.ranks)
 
 
 def measure(by_ranking: Sequence[np.ndarray], held_out: Sequence[Preference], seed: int) -> dict[str, Any]:
-    """Pair accuracy of the model and of the length baseline (the longer answer wins), over all sources and by source."""
-    lengths = [np.array([len(answer) for answer in preference.answers]) for preference in held_out]
+    """Over all sources and by source: pair accuracy of the model and of the length baseline (the longer answer wins), how far the one is
+    above the other (the same pairs, groups resampled), and `reliability`."""
+    lengths = lengths_of(held_out)
     result: dict[str, Any] = {}
     for source in ["all", *sorted({preference.source for preference in held_out})]:
         chosen = [number for number, preference in enumerate(held_out) if source in ("all", preference.source)]
         if not chosen:
             continue
         of_source = [held_out[number] for number in chosen]
+        scores = [by_ranking[number] for number in chosen]
+        by_length = [lengths[number] for number in chosen]
         result[source] = {
-            "model": accuracy([by_ranking[number] for number in chosen], of_source, seed),
-            "length": accuracy([lengths[number] for number in chosen], of_source, seed),
+            "model": accuracy(scores, of_source, seed),
+            "length": accuracy(by_length, of_source, seed),
+            "above_length": above(hits(scores, of_source), hits(by_length, of_source), seed),
         }
+        if found := reliability(map(ranked, of_source, scores), seed):
+            result[source] |= found.facts()
     return result
+
+
+def lengths_of(preferences: Sequence[Preference]) -> list[np.ndarray]:
+    """The length baseline: characters of each answer."""
+    return [np.array([len(answer) for answer in preference.answers], float) for preference in preferences]
+
+
+def above(one: Hits, other: Hits, seed: int) -> dict[str, float]:
+    """Accuracy of one judge less that of another on the same pairs, interval (95 %) by resampling groups."""
+    pairs = [[a - b for a, b in zip(one[group], other[group], strict=True)] for group in one]
+    mean, low, high, _ = clustered_interval(pairs, seed=seed)
+    return {"difference": round(mean, 4), "low": round(low, 4), "high": round(high, 4)}

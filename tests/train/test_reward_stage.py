@@ -1,0 +1,163 @@
+"""The reward stage: what its loss weighs, what it starts from, and what it says of itself."""
+
+import json
+import math
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+
+from medchatzh import models
+from medchatzh.records import Dialogue, Preference, Turn, write
+from medchatzh.run import SCRATCH, Context
+from medchatzh.train import reward
+from medchatzh.train.defects import KINDS, SOURCE, TAUGHT
+
+CONTEXT = Context(seed=3, threads=1)
+CONFIG = reward.Config(row_tokens=800, rankings=4, epochs=2, learning_rate=3e-3, precision="fp32")
+
+
+def preferences(count):
+    return [
+        Preference(
+            id=f"p:{i}",
+            group=f"g{i // 2}",
+            source="one" if i % 2 else "two",
+            prompt=(Turn("user", f"问题{i}"),),
+            answers=("很差，差。", "规律服药，定期监测血压。", "应规律服药。"),
+            ranks=(3, 1, 2),
+        )
+        for i in range(count)
+    ]
+
+
+def dialogues(count):
+    topics = ("高血压", "糖尿病", "失眠", "发热")
+    return [
+        Dialogue(
+            id=f"d:{i}",
+            turns=(
+                Turn("user", f"{topics[i % 4]}患者第{i}问"),
+                Turn("assistant", f"{topics[i % 4]}患者应注意休息{'。多饮水' * (i % 7)}。" * 6),
+            ),
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def inputs(checkpoint, tmp_path):
+    for stage in ("ingest", "curate", "pretrain"):
+        (tmp_path / stage).mkdir()
+    write(tmp_path / "ingest" / "preferences.jsonl", preferences(40))
+    write(tmp_path / "curate" / "medical.jsonl", dialogues(80))
+    write(tmp_path / "curate" / "general.jsonl", [])
+    (tmp_path / "pretrain" / "checkpoint").symlink_to(checkpoint)
+    return {stage: tmp_path / stage for stage in ("ingest", "curate", "pretrain")}
+
+
+def run(config, inputs, out):
+    out.mkdir(exist_ok=True)
+    return reward.run(config, inputs, out, CONTEXT)
+
+
+def loss(scores, rankings, ranks, margin=0.0):
+    return float(reward.ranking_loss(torch.tensor(scores), torch.tensor(rankings), torch.tensor(ranks), margin))
+
+
+def test_all_pairs_of_a_ranking_count_and_a_long_ranking_weighs_as_a_short_one():
+    two = loss([1.0, 0.0], [0, 0], [1, 2])
+    assert two == pytest.approx(math.log1p(math.exp(-1)))
+    assert loss([0.0] * 7, [5] * 7, list(range(1, 8))) == pytest.approx(math.log(2))  # 21 pairs, one ranking
+    assert loss([0.0] * 9, [0] * 7 + [1] * 2, [*range(1, 8), 2, 1]) == pytest.approx(2 * math.log(2))
+    three = [loss(pair, [0, 0], [1, 2]) for pair in ([3.0, 1.0], [3.0, 0.0], [1.0, 0.0])]
+    assert loss([0.0, 3.0, 1.0], [0] * 3, [3, 1, 2]) == pytest.approx(np.mean(three))
+    assert loss([2.0, 9.0, 0.0], [0] * 3, [1, 2, 2]) == pytest.approx(
+        np.mean([loss([2.0, x], [0, 0], [1, 2]) for x in (9.0, 0.0)])
+    )  # a tie
+    assert loss([1.0, 5.0], [0, 1], [1, 2]) == 0  # answers of different rankings are no pair
+
+
+def test_a_margin_grows_with_the_ranks_between():
+    near, far = loss([1.0, 0.0], [0, 0], [1, 2], margin=0.5), loss([1.0, 0.0], [0, 0], [1, 4], margin=0.5)
+    assert near == pytest.approx(math.log1p(math.exp(-0.5))) and far == pytest.approx(math.log1p(math.exp(0.5)))
+    assert loss([1.0, 0.0], [0, 0], [1, 4]) == loss([1.0, 0.0], [0, 0], [1, 2])
+
+
+def test_facts_tell_accuracy_difference_to_length_and_calibration_by_source(inputs, tmp_path):
+    held_out = run(CONFIG, inputs, tmp_path / "out").facts["held_out"]
+    assert set(held_out) == {"all", "one", "two"}
+    for found in held_out.values():
+        assert found["length"]["accuracy"] == 1.0  # the longer answer is the better one here, so nothing can be above it
+        assert found["above_length"]["difference"] == pytest.approx(found["model"]["accuracy"] - 1.0, abs=1e-4)
+        assert found["above_length"]["low"] <= found["above_length"]["difference"] <= found["above_length"]["high"] <= 0
+        assert 0 <= found["ece"] <= 1 and found["temperature"] > 0
+        assert sum(count for *_, count in found["curve"]) == found["model"]["num_pairs"]
+    json.dumps(held_out, allow_nan=False)
+
+
+def test_defects_are_learnt_first_and_measured_on_dialogues_not_taught(inputs, tmp_path, monkeypatch):
+    taught = {}
+    fit = reward.fit
+
+    def watched(config, base, encoded, out, context, label="reward"):
+        taught[label] = (encoded.ids, config.epochs, base)
+        return fit(config, base, encoded, out, context, label)
+
+    monkeypatch.setattr(reward, "fit", watched)
+    out = tmp_path / "out"
+    facts = run(msgspec.structs.replace(CONFIG, defects=1000), inputs, out).facts
+    ids, epochs, base = taught["defects"]
+    assert list(taught) == ["defects", "reward"] and epochs == 1 and base == inputs["pretrain"] / "checkpoint"
+    assert all(each.startswith(SOURCE) for each in ids) and not any(each.startswith(SOURCE) for each in taught["reward"][0])
+    assert taught["reward"][2] == out / SCRATCH / "defects" / "checkpoint"
+    assert [kind for kind, found in facts["defects"].items() if found["taught"]] == list(TAUGHT)
+    # Every dialogue is either taught or measured, none is both.
+    assert 40 < len(ids) < 80 and list(facts["defects"]) == list(KINDS)
+    assert facts["defects"]["cut"]["num_pairs"] == max(found["num_pairs"] for found in facts["defects"].values()) == 80 - len(ids)
+    assert set(facts["held_out"]) == {"all", "one", "two"}  # the defects are no source of rankings
+
+
+def test_what_was_learnt_of_defects_survives_a_kill(inputs, tmp_path, monkeypatch):
+    config = msgspec.structs.replace(CONFIG, defects=12)
+    whole = run(config, inputs, tmp_path / "whole")
+    encode, calls = reward.encode, []
+
+    def killed(*arguments):
+        calls.append(1)
+        if len(calls) == 2:  # the rankings, after the defects
+            raise KeyboardInterrupt
+        return encode(*arguments)
+
+    monkeypatch.setattr(reward, "encode", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, inputs, tmp_path / "broken")
+    monkeypatch.setattr(reward, "encode", encode)
+    fit, labels = reward.fit, []
+    monkeypatch.setattr(reward, "fit", lambda *arguments: labels.append(arguments[5:]) or fit(*arguments))
+    result = run(config, inputs, tmp_path / "broken")
+    assert labels == [()] and result.facts["defects"] == whole.facts["defects"]  # the defects are not learnt again
+    for name in ("checkpoint/model.safetensors", "held_out.jsonl"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_first_layers_of_a_base_make_a_smaller_model_that_transformers_loads(inputs, checkpoint, tmp_path):
+    facts = run(msgspec.structs.replace(CONFIG, layers=1), inputs, tmp_path / "out").facts
+    whole = models.load_reward(checkpoint)
+    model = models.load_reward(tmp_path / "out" / "checkpoint")
+    assert model.config.num_hidden_layers == 1 == len(model.model.layers) and whole.config.num_hidden_layers == 2
+    a_layer = sum(each.numel() for each in whole.model.layers[0].parameters())
+    assert facts["num_parameters"] == models.num_parameters(model) == models.num_parameters(whole) - a_layer
+
+
+@pytest.mark.parametrize("name", ["layers", "defects"])
+def test_negative_settings_are_refused(name):
+    with pytest.raises(ValueError, match="layers and defects must not be negative"):
+        reward.Config(**{name: -1})
+
+
+def test_defects_without_an_answer_to_damage_are_refused(inputs, tmp_path):
+    write(inputs["curate"] / "medical.jsonl", [])
+    with pytest.raises(ValueError, match="no curated dialogue has an answer that could be damaged; set reward.defects = 0"):
+        run(msgspec.structs.replace(CONFIG, defects=5), inputs, tmp_path / "out")
