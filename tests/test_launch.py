@@ -50,6 +50,8 @@ def test_another_number_of_devices_is_told(capsys):
     ("words", "message"),
     [
         (["--devices", 8, "--nodes", 2], "give --master-addr HOST"),
+        (["--devices", 8, "--nodes", 2, "--master-addr", "gpu1:99999"], "port from 1 to 65535"),
+        (["--devices", 8, "--nodes", 2, "--master-addr", "gpu1:"], "port from 1 to 65535"),
         (["--devices", 8, "--node-rank", 1], "the nodes are numbered 0 to 0"),
         (["--devices", 8, "--nodes", 2, "--master-addr", "a", "--run"], "with --node-rank"),
         (["--devices", 8, "--stage", "sftt"], "no stage"),

@@ -44,6 +44,9 @@ def main(options: argparse.Namespace) -> int:
         raise ValueError(f"--stage {options.stage}: no stage; write one such as sft, or leave it out")
     if options.nodes > 1 and not options.master_addr:
         raise ValueError(f"--nodes {options.nodes}: give --master-addr HOST, the first machine's name or address")
+    _, _, port = options.master_addr.partition(":")
+    if ":" in options.master_addr and not (port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"--master-addr {options.master_addr}: write HOST or HOST:PORT, the port from 1 to 65535")
     if options.node_rank is not None and not 0 <= options.node_rank < options.nodes:
         raise ValueError(f"--node-rank {options.node_rank}: the nodes are numbered 0 to {options.nodes - 1}")
     for remark in _remarks(recipe, options):

@@ -183,6 +183,13 @@ def test_an_unknown_device_is_told_or_described(tmp_path, capsys):
         capsys, PAPER, "--device", "mine", "--memory-gb", 96, "--tflops", 200, "--devices", 8, "--stage", "sft", "--runs", tmp_path
     )
     assert status == 0 and out.startswith("mine × 8: 200 TFLOP/s")
-    for words, message in ((["--efficiency", 40], "a share from 0 to 1"), (["--tokens", "sft=many"], "write STAGE=N")):
+    wrong = {
+        ("--efficiency", 40): "a share from 0 to 1",
+        ("--tokens", "sft=many"): "write STAGE=N",
+        ("--tokens", "sft=inf"): "write STAGE=N",
+        ("--tflops", -1): "above 0",
+        ("--memory-gb", 0): "above 0",
+    }
+    for words, message in wrong.items():
         with pytest.raises(ValueError, match=message):
             run(capsys, PAPER, *words)

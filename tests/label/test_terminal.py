@@ -93,6 +93,11 @@ def test_back_shows_what_was_said_and_takes_another_word(typed):
     assert [session.verdict(task).ranks[number] for number in session.shown(task)] == [4, 3, 2, 1] and session.version(task) == 2
 
 
+def test_a_note_waits_while_its_task_is_left(typed):
+    session, _ = typed("/skip 1", "/note 想一想", "/back", "/skip 1", "/skip 1")
+    assert [session.verdict(session.queue[at]).note for at in (0, 1)] == ["", "想一想"]
+
+
 def test_a_reason_that_needs_words_asks_for_them(typed):
     session, shown = typed("/skip 4", "/skip 4 病人是我邻居")
     verdict = session.verdict(session.queue[0])

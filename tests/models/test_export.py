@@ -360,3 +360,9 @@ def test_what_cannot_be_exported_is_told(stage, checkpoint, tmp_path):
 def test_nothing_heavy_is_loaded_for_the_command_line():
     program = "import sys, medchatzh.models.export, medchatzh.convert; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_weights_can_be_read_by_whoever_may_read_the_rest(checkpoint, tmp_path):
+    export(checkpoint, tmp_path / "out", "bf16")
+    modes = {file.name: file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()}
+    assert modes["model.safetensors"] == modes["config.json"]

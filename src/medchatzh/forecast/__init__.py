@@ -7,6 +7,7 @@ from a stated efficiency.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,8 +41,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--base-config", default="", metavar="NAME|FILE", help="the base's shape without its weights: baichuan-7b, config.json …"
     )
     command.add_argument("--efficiency", type=float, default=0, metavar="SHARE", help="of the peak rate (default: the device's)")
-    command.add_argument("--memory-gb", type=float, default=0, metavar="GIB", help="memory of a device")
-    command.add_argument("--tflops", type=float, default=0, metavar="N", help="peak rate of a device: bf16 or fp16, dense")
+    command.add_argument("--memory-gb", type=float, metavar="GIB", help="memory of a device")
+    command.add_argument("--tflops", type=float, metavar="N", help="peak rate of a device: bf16 or fp16, dense")
     command.add_argument("--tokens", action="append", default=[], metavar="STAGE=N", help="tokens an epoch, where there is no data yet")
     command.add_argument("--json", action="store_true", help="for machines")
     command.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override one setting (repeatable)")
@@ -53,7 +54,10 @@ def main(options: argparse.Namespace) -> int:
     from medchatzh.forecast import devices, show
     from medchatzh.forecast.stage import Ground
 
-    device = devices.find(options.device, options.memory_gb, options.tflops)
+    for name in ("memory_gb", "tflops"):
+        if (given := getattr(options, name)) is not None and not 0 < given < math.inf:
+            raise ValueError(f"--{name.replace('_', '-')} {given:g}: a number above 0")
+    device = devices.find(options.device, options.memory_gb or 0, options.tflops or 0)
     if options.efficiency and not 0 < options.efficiency <= 1:
         raise ValueError(f"--efficiency {options.efficiency}: a share from 0 to 1")
     ground = Ground(device=device, devices=options.devices, nodes=options.nodes, efficiency=options.efficiency or device.efficiency)
@@ -143,7 +147,7 @@ def _tokens(given: Sequence[str]) -> dict[str, int]:
         stage, _, number = text.partition("=")
         try:
             found[stage] = int(float(number))
-        except ValueError:
+        except (ValueError, OverflowError):
             found[stage] = 0
         if stage not in _STAGES or found[stage] < 1:
             raise ValueError(f"--tokens {text}: write STAGE=N, for example --tokens sft=4e8")

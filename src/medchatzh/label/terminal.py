@@ -24,8 +24,9 @@ def rank(session: Session, lines: Iterator[str], write: Callable[[str], object])
     """Ask for a verdict on each task until all have one, the lines end, or /exit."""
     write(HELP)
     at = session.next()
+    notes: dict[str, str] = {}
     while at is not None:
-        turned = _ask(session, at, lines, write)
+        turned = _ask(session, at, notes, lines, write)
         if turned is None:
             break
         at = session.next(at) if turned > 0 else max(at - 1, 0)
@@ -34,11 +35,10 @@ def rank(session: Session, lines: Iterator[str], write: Callable[[str], object])
     write(f"\n{done}/{total} · {told}\n")
 
 
-def _ask(session: Session, at: int, lines: Iterator[str], write: Callable[[str], object]) -> int | None:
-    """1 when there is a verdict, -1 for the task before, None to leave."""
+def _ask(session: Session, at: int, notes: dict[str, str], lines: Iterator[str], write: Callable[[str], object]) -> int | None:
+    """1 when there is a verdict, -1 for the task before, None to leave. `notes` (task id → note) wait for a verdict."""
     task = session.queue[at]
     write(_shown(session, at))
-    note = ""
     start = time.monotonic()
     while True:
         write("› ")
@@ -50,12 +50,13 @@ def _ask(session: Session, at: int, lines: Iterator[str], write: Callable[[str],
         if command in ("/exit", "/back"):
             return None if command == "/exit" else -1
         if command == "/note":
-            note = rest
+            notes[task.id] = rest
             write("已记下 / noted\n")
             continue
         if not command or command == "/help":
             write(HELP)
             continue
+        note = notes.get(task.id, "")
         try:
             if command == "/skip":
                 skip, said = _reason(rest)

@@ -205,6 +205,13 @@ def save(model: Model, tokenizer: PreTrainedTokenizerBase, template: prompt.Temp
     """Write a checkpoint folder: config.json, model.safetensors, tokenizer, prompt.json."""
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, template, folder)
+    share(folder)
+
+
+def share(folder: Path) -> None:
+    """Let weights be read by whoever may read the rest of their checkpoint: safetensors makes its files for their owner alone."""
+    for file in folder.glob("*.safetensors"):
+        shutil.copymode(folder / "config.json", file)
 
 
 def num_parameters(model: Model) -> int:

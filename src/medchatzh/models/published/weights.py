@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from medchatzh import models
 from medchatzh.run import PARTIAL
 
 if TYPE_CHECKING:
@@ -165,9 +166,13 @@ def aside(out: Path) -> Iterator[Path]:
         raise ValueError(f"{out}: exists already; give another folder, or remove it")
     partial = out.with_name(out.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"{out}: cannot be made there ({error.strerror}); give another folder") from None
     try:
         yield partial
+        models.share(partial)
     except Exception:
         shutil.rmtree(partial, ignore_errors=True)
         raise
