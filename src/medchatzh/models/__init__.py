@@ -90,9 +90,9 @@ def load_tokenizer(folder: Path) -> tuple[PreTrainedTokenizerBase, prompt.Templa
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such checkpoint folder")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
-        raise ValueError(f"{folder}: no tokenizer that transformers can load: {_first_line(error)}{_below(folder)}") from None
+        raise ValueError(f"{folder}: no tokenizer that transformers can load: {_why(error)}{_below(folder)}") from None
     if tokenizer.eos_token_id is None:
         raise ValueError(f"{folder}: the tokenizer has no EOS token; set eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -162,9 +162,9 @@ def _load(auto_class: Any, folder: Path, quantized: bool, **options: Any) -> Mod
 
         raise ValueError(f"{folder}: no checkpoint there (config.json is missing){_below(folder)}")
     try:
-        return auto_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True, **options)
+        return auto_class.from_pretrained(folder, dtype=torch.float32, local_files_only=True, trust_remote_code=False, **options)
     except Exception as error:  # SafetensorError, RuntimeError (shapes), OSError, KeyError: whatever is wrong, it is this folder
-        raise ValueError(f"{folder}: transformers cannot load it: {_first_line(error)}") from None
+        raise ValueError(f"{folder}: transformers cannot load it: {_why(error)}") from None
 
 
 def four_bits() -> Any:
@@ -187,7 +187,10 @@ def _below(folder: Path) -> str:
     return f"; give {inner}, the checkpoint in that folder" if (inner / "config.json").is_file() else ""
 
 
-def _first_line(error: Exception) -> str:
+def _why(error: Exception) -> str:
+    """The first line of an error of transformers'."""
+    if "trust_remote_code" in str(error):
+        return "it comes with code of its own, which is never run; of Baichuan-7B `medchatzh convert` makes a folder that needs none"
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
