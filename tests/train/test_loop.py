@@ -92,6 +92,23 @@ def test_a_kill_while_saving_leaves_the_state_before(checkpoint, tmp_path, monke
     assert [state.name for state in (tmp_path / SCRATCH).glob("state-*")] == ["state-4"]
 
 
+@pytest.mark.parametrize(("file", "left"), [("state.safetensors", 100), ("state.safetensors", None), (METRICS, 0), ("whole.json", 0)])
+def test_a_damaged_state_is_told_and_the_one_before_it_taken(checkpoint, tmp_path, capsys, file, left):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    config = msgspec.structs.replace(CONFIG, keep_states=2)
+    run(checkpoint, whole, config)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, broken, config, stop_after=9)
+    damaged = broken / SCRATCH / "state-8" / file
+    if left is None:
+        damaged.unlink()
+    else:
+        damaged.write_bytes(damaged.read_bytes()[:left])
+    run(checkpoint, broken, config)
+    assert "state-8: damaged" in capsys.readouterr().err
+    assert (broken / METRICS).read_bytes() == (whole / METRICS).read_bytes()
+
+
 def test_accumulation_changes_nothing(checkpoint, tmp_path):
     for rows, accumulation in ((8, 1), (1, 8)):
         run(checkpoint, tmp_path / f"{rows}", msgspec.structs.replace(CONFIG, rows=rows, accumulation=accumulation, epochs=1))

@@ -149,7 +149,7 @@ def train(
     spread = engine(model, loss, config, processes)
     num_steps = config.num_steps(batches.steps_per_epoch)
     processes.wait()
-    watch = Watch(label, config, num_steps, restore(spread, out / SCRATCH), out, processes)
+    watch = Watch(label, config, num_steps, restore(spread, out / SCRATCH, processes), out, processes)
     for step in range(len(watch.log), num_steps):
         units = batches.step(step)
         learning_rate = rate(config, step, num_steps)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from medchatzh.run import write_atomically
 from medchatzh.train.processes import Processes
 
 if TYPE_CHECKING:
     from medchatzh.train.engines import Engine
 
 METRICS = "metrics.jsonl"
+_SEAL = "whole.json"
+"""Written last: the state's files and their bytes."""
 
 
 def write_log(log: list[dict[str, Any]], path: Path) -> None:
@@ -37,8 +42,10 @@ def save(engine: Engine, log: list[dict[str, Any]], scratch: Path, keep: int, pr
     processes.wait()
     try:
         engine.save(aside)
+        processes.wait()
         if processes.is_first:
             write_log(log, aside / METRICS)
+            _seal(aside)
     except Exception as error:  # safetensors has an error of its own for a full disk
         free = shutil.disk_usage(scratch).free / 1e9
         raise OSError(
@@ -58,11 +65,35 @@ def steps(scratch: Path) -> list[int]:
     return [int(state.name.removeprefix("state-")) for state in scratch.glob("state-*")]
 
 
-def restore(engine: Engine, scratch: Path) -> list[dict[str, Any]]:
-    """Load the newest state, if any; returns its log, a line a step done."""
-    found = steps(scratch)
-    if not found:
+def _seal(folder: Path) -> None:
+    """Have all files on the disk before the state gets its name: a power cut must not leave a name without its bytes."""
+    sizes = {}
+    for file in filter(Path.is_file, folder.rglob("*")):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+        sizes[str(file.relative_to(folder))] = file.stat().st_size
+    write_atomically(folder / _SEAL, msgspec.json.encode(sizes))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        sizes = msgspec.json.decode((folder / _SEAL).read_bytes(), type=dict[str, int])
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, msgspec.DecodeError):
+        return False
+
+
+def restore(engine: Engine, scratch: Path, processes: Processes) -> list[dict[str, Any]]:
+    """Load the newest state that is whole, if any; returns its log, a line a step done. Damaged ones are removed, and told."""
+    found = {step: _is_whole(scratch / f"state-{step}") for step in sorted(steps(scratch))}
+    processes.wait()
+    if processes.is_first:
+        for step in (step for step, is_whole in found.items() if not is_whole):
+            print(f"medchatzh: {scratch / f'state-{step}'}: damaged, files are missing or cut; removed", file=sys.stderr)
+            shutil.rmtree(scratch / f"state-{step}")
+    newest = max((step for step, is_whole in found.items() if is_whole), default=None)
+    if newest is None:
         return []
-    folder = scratch / f"state-{max(found)}"
+    folder = scratch / f"state-{newest}"
     engine.load(folder)
     return read_log(folder / METRICS)
