@@ -121,7 +121,7 @@ def train(one: Case) -> None:
     from medchatzh.train import loop
 
     rng = np.random.default_rng(0)
-    num_examples = one.config.rows_a_step * one.config.row_tokens * (STEPS + 1) // MEAN_TOKENS
+    num_examples = one.config.units_a_step * one.config.row_tokens * (STEPS + 1) // MEAN_TOKENS
     offsets = np.concatenate([[0], np.cumsum(rng.integers(MEAN_TOKENS // 2, MEAN_TOKENS * 3 // 2, num_examples))])
     examples = Examples(rng.integers(3, VOCABULARY, offsets[-1]).astype(np.int32), np.ones(offsets[-1], bool), offsets)
     batches = loop.Epochs(examples, one.config, pad_id=0, seed=1)

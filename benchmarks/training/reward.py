@@ -1,6 +1,6 @@
 """How good a reward model is: held-out pairs in the right order against the longer answer, calibration, planted defects.
 
-    python benchmarks/training/reward.py RUNS --base CHECKPOINT --set layers=3 --set defects=3500
+    python benchmarks/training/reward.py RUNS --base CHECKPOINT --set defects.rankings=3500
 
 RUNS holds an `ingest-…` and a `curate-…` folder of `recipes/public-data.toml`, CHECKPOINT is a causal model (a `pretrain-…` or `sft-…`
 folder's `checkpoint`). The cases of one source are dealt into folds, anew for each seed; a model learns from all but one fold and is
@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from medchatzh import models
+from medchatzh import recipe as recipes
 from medchatzh.metrics.statistics import clustered_interval
 from medchatzh.models.calibration import Ranked, reliability
 from medchatzh.records import Dialogue, Preference, hold_out, normalize, read
@@ -49,8 +49,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of [reward]")
     options = parser.parse_args()
-    settings = dict(each.split("=", 1) for each in options.set)
-    config = msgspec.convert({"row_tokens": 1536, "rankings": 4} | settings, reward.Config, strict=False)
+    table = recipes.override({"row_tokens": 1536, "rankings": 4}, options.set)
+    config = recipes.convert(table, reward.Config, "--set")
     ingest, curate = (folder_of(options.runs, stage) for stage in ("ingest", "curate"))
     cases = [each for each in read(ingest / "preferences.jsonl", Preference) if each.source == options.source]
     dialogues = [each for pool in ("medical", "general") for each in read(curate / f"{pool}.jsonl", Dialogue)]
@@ -65,7 +65,7 @@ def main() -> None:
     for seed in range(options.seeds):
         context = Context(seed=seed, threads=options.threads)
         with tempfile.TemporaryDirectory() as name:
-            base = reward.teach_defects(config, known, options.base, Path(name), context) if config.defects else options.base
+            base = reward.prepare(config, known, options.base, Path(name), context)
             tokenizer, template = models.load_tokenizer(base)
             order = np.random.default_rng(seed).permutation(len(cases))
             of_seed: reward.Hits = {}
@@ -83,7 +83,7 @@ def main() -> None:
                 print(f"seed {seed}, fold {fold}: {np.mean([hit for group in groups for hit in of_seed[group]]):.3f}", file=sys.stderr)
             for kind, found in reward.ordering(model, unseen, tokenizer, template, config, seed).items():  # of the last fold's model
                 planted.setdefault(kind + ("" if found["taught"] else " (never taught)"), []).append(found["accuracy"])
-            if config.defects:
+            if config.takes_dialogues:
                 before = models.load_reward(base)
                 taught_only.append(reward.hits(reward.scores_of(before, cases, tokenizer, template, config), cases))
         by_seed.append(of_seed)
@@ -100,7 +100,7 @@ def main() -> None:
     print("| judge | pairs right | 95 % | above the longer answer | 95 % |\n|---|---|---|---|---|")
     judges = {"reward model": pooled(by_seed)}
     if taught_only:
-        judges["taught the defects alone, no ranking"] = pooled(taught_only)
+        judges["before it learnt any ranking"] = pooled(taught_only)
     for label, found in judges.items():
         print(row(label, list(found.values()), [[a - b for a, b in zip(found[group], length[group], strict=True)] for group in found]))
     print(row("the longer answer", list(longer.values()), None))

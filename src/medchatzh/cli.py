@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -158,7 +159,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(options)
     except (ValueError, OSError) as error:
-        print(f"medchatzh: {error}", file=sys.stderr)
+        is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = "; 磁盘已满，腾出空间后再执行同一命令 / the disk is full: make room and give the same command again" if is_full else ""
+        print(f"medchatzh: {error}{remedy}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nmedchatzh: interrupted; the same command goes on from here", file=sys.stderr)

@@ -85,6 +85,12 @@ def _remarks(recipe: object, options: argparse.Namespace) -> Iterator[str]:
         config = getattr(recipe, stage)
         if config.epochs and config.devices != processes:
             others.setdefault(config.devices, []).append(stage)
+        if config.epochs and (idle := config.idle(processes)):
+            yield (
+                f"{stage}: 每步 {config.units_a_step} 份分给 {processes} 个进程，{idle:.0%} 空着；使 {config.unit} × accumulation × devices"
+                f" 为 {processes} 的倍数 / a step of {config.units_a_step} {config.unit} leaves {idle:.0%} of {processes} processes idle:"
+                f" make {config.unit} × accumulation × devices a multiple of {processes}"
+            )
     for devices, stages in others.items():
         yield (
             f"{', '.join(stages)}: 配方按 {devices} 卡计，现有 {processes} 个进程；全局批不变，只是切法不同"

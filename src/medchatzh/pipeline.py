@@ -17,14 +17,15 @@ from typing import Any
 
 import msgspec
 
-from medchatzh import ablations, books, chat, curate, evaluate, exam, generate, ingest, judge, mix, report, score, tokenizer
+from medchatzh import ablations, books, chat, curate, evaluate, exam, generate, ingest, judge, mix, models, report, score, tokenizer
 from medchatzh import recipe as recipes
 from medchatzh.curate import overlap
 from medchatzh.generate import systems
 from medchatzh.ingest import papers, predictions
 from medchatzh.recipe import Settings
 from medchatzh.run import MANIFEST, PARTIAL, Context, Digests, Manifest, Step, execute, lock, read_manifest, step
-from medchatzh.train import dpo, pretrain, reward, sft
+from medchatzh.train import dpo, needs, pretrain, reward, sft
+from medchatzh.train.optimization import Optimization
 
 FLOORS = ("canned", "random", "retrieved", "human")
 BEFORE_SFT = "before_sft"
@@ -179,7 +180,7 @@ class Plan:
         judged = {"judge": "score@judge"} | answered
         for name, (seed, config) in self.judges.items():
             files = _checkpoint_files(f"judges.{name}.base", config.base) if config.base else {}
-            known = {label: label for label in ("ingest", "pretrain")}
+            known = {label: label for label in _rewards_inputs(config)}
             self._add(f"reward@{name}", "train.reward", config, known, seed, files=files, resumable=True)
             self._add(f"score@judge_{name}", "score", self.recipe.score, seen | {"reward": f"reward@{name}"} | answered, resumable=True)
             judged[f"judge@{name}"] = f"score@judge_{name}"
@@ -234,7 +235,7 @@ class Plan:
         add("books", "books", "ingest", resumable=True)
         add("tokenizer", "tokenizer", "curate", "books", outside="path")
         add("pretrain", "train.pretrain", "books", "tokenizer", outside="base", resumable=True)
-        add("reward", "train.reward", "ingest", "pretrain", outside="base", resumable=True)
+        add("reward", "train.reward", *_rewards_inputs(changed.reward), outside="base", resumable=True)
         judges = () if changed.score.kind == "none" else ("reward",)
         add("score", "score", *judges, "curate", resumable=True)
         add("mix", "mix", "ingest", "curate", "score", resumable=True)
@@ -323,6 +324,7 @@ class Plan:
         if out.exists():
             raise ValueError(f"{out}: exists already; give --out another folder")
         self._check([work])
+        _check_machine([work])
         context = context or Context(seed=self.seed)
         only_given = work.optional_inputs and bool(given)
         for label, inner in work.inputs.items():
@@ -356,6 +358,7 @@ class Plan:
         waiting = [work for work in steps if not (self.runs / work.folder_name / MANIFEST).exists()]
         if not waiting:
             return  # and take no lock: one may chat with a finished model while another run works in the same folder
+        _check_machine(waiting)
         with lock(self.runs):
             for number, work in enumerate(steps, 1):
                 done = (self.runs / work.folder_name / MANIFEST).exists()
@@ -431,6 +434,22 @@ def _check_kinds(manifest: Manifest, stages: set[str]) -> None:
                 f"ingest found no {kind}s, which the stage {stage!r} needs: add a source (format {formats[kind]!r}, say)"
                 f" to ingest.sources, or look at rejects.jsonl for why its rows were set aside"
             )
+
+
+def _rewards_inputs(config: reward.Config) -> tuple[str, ...]:
+    return ("ingest", "curate", "pretrain") if config.takes_dialogues else ("ingest", "pretrain")
+
+
+def _check_machine(steps: Sequence[Step]) -> None:
+    """ValueError where one of these steps would train with settings that cannot work here."""
+    for work in steps:
+        config = work.config
+        if isinstance(config, Optimization) and config.epochs:
+            models.require_torch()
+            try:
+                needs.check(config, int(os.environ.get("WORLD_SIZE", "1")))
+            except ValueError as error:
+                raise ValueError(f"{work.name}.{error}") from None
 
 
 def _told(manifest: Manifest) -> str:

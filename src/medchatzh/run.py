@@ -157,10 +157,14 @@ def sha256(path: Path) -> str:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write aside and rename, so that a reader sees the old file or the new one."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # another process may be writing the same file
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise
     aside.replace(path)
 
 

@@ -277,7 +277,7 @@ def twenty_epochs(patient, checkpoint):
 def hours_between_states(patient, checkpoint):
     patient.have(memory_bytes=1 << 40)
     seven_billion(patient, checkpoint)
-    patient.change("sft.save_steps=10000", "sft.epochs=3")
+    patient.change("sft.save_steps=10000", "sft.epochs=12")
 
 
 @fault("out_of_memory", "error")

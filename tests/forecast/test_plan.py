@@ -46,10 +46,19 @@ def test_the_papers_run_fits_its_devices(tmp_path):
     made, notes = forecast.plan(PAPER, ground(), runs=tmp_path)
     assert [one.stage for one in made] == ["pretrain", "reward", "sft"] and all(one.fits for one in made)
     sft = made[-1]
-    assert sft.num_parameters == sft.num_trained == 7_000_559_616 and sft.rows_a_step == 64 and sft.micro_batches == 1
+    assert sft.num_parameters == sft.num_trained == 7_000_559_616 and sft.units_a_step == 64 and sft.micro_batches == 1
     assert sft.num_examples == pytest.approx((763_629 + 1_305_194) * 0.98, rel=1e-3)
     assert "data.root" in notes[0] and "assumed" in sft.basis
     assert "high rate" in texts(sft, "warning") and "high rate" not in texts(made[0], "warning")
+
+
+def test_more_processes_than_micro_batches_cut_them(tmp_path):
+    """64 rows on 8, 16 and 6 devices: 8 × 1, 4 × 1 and 6 × 2 with two places of 72 left empty ... each as many hours as its fullest."""
+    eight, sixteen, six = (planned(PAPER, "sft", tmp_path, on=ground(count=count)) for count in (8, 16, 6))
+    assert (eight.idle, sixteen.idle) == (0, 0) and six.idle == pytest.approx(8 / 72)
+    assert sixteen.hours == pytest.approx(eight.hours / 2) and six.hours == pytest.approx(eight.hours * 12 / 8)
+    assert sixteen.memory_bytes["activations"] < eight.memory_bytes["activations"]
+    assert "nothing to do" in texts(six, "warning") and "nothing to do" not in texts(sixteen, "warning")
 
 
 def test_states_of_a_sharded_model(tmp_path):
@@ -84,7 +93,7 @@ def test_a_remedy_makes_it_fit(tmp_path):
         (error,) = [warned for warned in made.warnings if warned.level == "error"]
         assert "does not fit" in error.text and error.remedy, (stage, settings)
         mended = planned(recipe, stage, tmp_path, *settings, *(word for word in shlex.split(error.remedy) if word != "--set"), on=on)
-        assert mended.fits and not texts(mended, "error") and mended.rows_a_step == made.rows_a_step
+        assert mended.fits and not texts(mended, "error") and mended.units_a_step == made.units_a_step
 
 
 def test_the_nearest_remedy_is_the_one_that_changes_least(tmp_path):
@@ -103,7 +112,7 @@ def test_the_nearest_remedy_is_the_one_that_changes_least(tmp_path):
         (["sft.row_tokens=8192", "sft.rows=1"], "a800-80g", "error", "beyond the model's positions"),
         (["sft.max_steps=5"], "a800-80g", "warning", "only 5 steps"),
         (["sft.devices=4"], "a800-80g", "warning", "the recipe counts for 4"),
-        (["sft.devices=1"], "a800-80g", "warning", "have nothing to do"),
+        (["sft.devices=1", "sft.rows=4"], "a800-80g", "warning", "50% of the processes have nothing to do"),
         (["sft.attention=flash"], "cpu", "error", "needs CUDA"),
         (["sft.lora.rank=8", "sft.lora.quantized=true"], "a800-80g", "error", "cannot be sharded"),
     ],

@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 
+import msgspec
 import pytest
 
+from medchatzh import cli
 from medchatzh.label import add_arguments, main
 from medchatzh.label.session import Session
+from medchatzh.records import Dialogue, Prediction, read, write
+from tests.label.conftest import dialogue
 
 
 @pytest.fixture
@@ -43,9 +47,32 @@ def test_from_questions_to_preferences(label, questions, answers, tmp_path, monk
     assert "8 个排序 / rankings" in told
 
 
+def test_curated_questions_are_sampled_answered_and_ranked(label, checkpoint, tmp_path):
+    """As docs/labelling.md says, with `generate` itself."""
+    curated, sampled = tmp_path / "medical.jsonl", tmp_path / "sampled.jsonl"
+    write(curated, [dialogue(n, category="内科" if n % 2 else "儿科") for n in range(12)])
+    assert "6 个问题 / questions" in label("sample", curated, "--num-tasks", 6, "--out", sampled)
+    assert [one.category for one in read(sampled, Dialogue)].count("内科") == 3
+    command = ["generate", "--questions", sampled, "--system", "ours", "--model", checkpoint, "--out", tmp_path / "ours"]
+    assert cli.main([*map(str, command), "--set", "generate.decoding.max_new_tokens=5"]) == 0
+    found = list(read(tmp_path / "ours" / "predictions.jsonl", Prediction))
+    assert [(one.id, one.question) for one in found] == [(one.id, one.question) for one in read(sampled, Dialogue)]
+    said = tmp_path / "said.jsonl"  # what an untrained model says may be nothing
+    write(said, [msgspec.structs.replace(one, answer=f"答{one.id}") for one in found])
+    out = tmp_path / "tasks"
+    told = label("prepare", sampled, "--answers", f"ours={said}", "--out", out, "--labellers", "wang")
+    assert "ours: 6 个回答" in told and "抽取 / sampled: 6 题" in told and "benchmark" not in told
+    rest = tmp_path / "rest.jsonl"
+    assert "6 个问题" in label("sample", curated, "--out", rest, "--without", sampled)
+    assert {one.id for one in read(rest, Dialogue)}.isdisjoint(one.id for one in read(sampled, Dialogue))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["sample", "q.jsonl", "--out", "q.jsonl"], "is there already"),
+        (["sample", "q.jsonl", "--out", "o", "--without", "q.jsonl"], "nothing is left"),
+        (["sample", "q.jsonl", "--out", "o", "--num-tasks", "0"], "give 1 or more"),
         (["prepare", "q", "--out", "o", "--labellers", "a", "--answers", "x"], "write NAME=FILE"),
         (["prepare", "q", "--out", "o", "--labellers", "a", "--answers", "x=1", "x=2"], "x is there twice"),
         (["rank", "nowhere", "--labeller", "a"], "nowhere: no labelling.json there"),
@@ -56,6 +83,7 @@ def test_from_questions_to_preferences(label, questions, answers, tmp_path, monk
 )
 def test_errors(label, arguments, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    write(tmp_path / "q.jsonl", [dialogue(1)])
     with pytest.raises(ValueError, match=message):
         label(*arguments)
 

@@ -21,6 +21,7 @@ from medchatzh.models.published.weights import Weights
 from medchatzh.records import Document, write
 from medchatzh.train import pretrain
 from tests.conftest import TEXTS
+from tests.memory import peak_bytes
 from tests.models import baichuan_reference as reference
 from tests.models.published import write_bin
 
@@ -226,28 +227,10 @@ def test_memory_stays_below_the_largest_shard(tmp_path, tokenizer_model):
     tensors |= {"model.norm.weight": torch.ones(width).half()}
     tensors |= {name: torch.zeros(vocab, width).half() for name in ("model.embed_tokens.weight", "lm_head.weight")}
     write_bin(folder, tensors, num_shards=6)
-    program = """
-import re
-from pathlib import Path
-import torch, transformers, sentencepiece, safetensors.torch
-from transformers import PreTrainedTokenizerFast
-from sentencepiece import sentencepiece_model_pb2
-from medchatzh import models
-from medchatzh.convert import convert
-
-def resident(kind):  # the kernel's own peak of this process; getrusage counts the one that forked it, too
-    return int(re.search(kind + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-
-torch.set_num_threads(1)
-models.require_torch()
-before = resident("VmRSS")
-convert(Path("baichuan"), Path("llama"))
-print(resident("VmHWM") - before)
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    needed = peak_bytes("from medchatzh.convert import convert", 'convert(Path("baichuan"), Path("llama"))', tmp_path)
     largest = Weights(folder).largest_file_bytes
     assert 100 << 20 < largest < 200 << 20
-    assert int(done.stdout) <= 1.3 * largest, f"{int(done.stdout) / largest:.2f} of the largest shard"
+    assert needed <= 1.3 * largest, f"{needed / largest:.2f} of the largest shard"
     assert float(Weights(tmp_path / "llama").read("model.layers.99.self_attn.v_proj.weight")[0, 0]) == 99
 
 
@@ -290,7 +273,7 @@ def test_errors_name_the_file_and_the_remedy_and_leave_nothing(source, tmp_path)
     shard = source / "pytorch_model-00002-of-00003.bin"
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])
-    refused("pytorch_model-00002-of-00003.bin: .* download the checkpoint again")
+    refused("pytorch_model-00002-of-00003.bin: .* download it again")
     shard.unlink()
     refused("pytorch_model-00002-of-00003.bin: no such file, .* download the checkpoint again")
     shard.write_bytes(whole)

@@ -1,8 +1,6 @@
 """Base + delta, tensor by tensor: the sum that memory would give, in any layout, and in little memory."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from safetensors.torch import save_file
 from medchatzh import models
 from medchatzh.models.published import deltas
 from medchatzh.models.published.weights import Weights, write
+from tests.memory import peak_bytes
 from tests.models import published
 
 
@@ -80,22 +79,8 @@ def test_memory_holds_a_shard_and_few_tensors(tmp_path):
         (tmp_path / folder).mkdir()
         tensors = {f"model.layers.{n}.weight": torch.full((1024, 2048), float(n), dtype=torch.float16) for n in range(50)}
         published.write_bin(tmp_path / folder, tensors, num_shards=2)
-    program = """
-import re
-from pathlib import Path
-import torch, transformers, safetensors.torch
-from medchatzh.models.published import deltas
-
-def resident(kind):  # the kernel's own peak of this process; getrusage counts the one that forked it, too
-    return int(re.search(kind + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-
-torch.set_num_threads(1)
-before = resident("VmRSS")
-deltas.apply(Path("base"), Path("delta"), Path("target"), shard_bytes=16 << 20)
-print(resident("VmHWM") - before)
-"""
-    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert int(run.stdout) < 100 << 20
+    work = 'deltas.apply(Path("base"), Path("delta"), Path("target"), shard_bytes=16 << 20)'
+    assert peak_bytes("from medchatzh.models.published import deltas", work, tmp_path) < 100 << 20
     assert float(Weights(tmp_path / "target").read("model.layers.7.weight")[0, 0]) == 14.0
 
 
@@ -157,7 +142,7 @@ def test_missing_and_damaged_shards_are_told_by_name(folders):
     shard = base / "pytorch_model-00002-of-00002.bin"
     whole = shard.read_bytes()
     shard.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="pytorch_model-00002-of-00002.bin: .* download the checkpoint again"):
+    with pytest.raises(ValueError, match="pytorch_model-00002-of-00002.bin: .* download it again"):
         deltas.apply(base, delta, target)
     shard.unlink()
     with pytest.raises(ValueError, match="pytorch_model-00002-of-00002.bin: no such file"):
@@ -180,6 +165,18 @@ def test_code_in_a_pytorch_file_is_not_run(folders):
         file.unlink()
     torch.save({"model.norm.weight": _Bomb()}, base / "pytorch_model.bin")
     with pytest.raises(ValueError, match="pytorch_model.bin: no weights that can be read"):
+        deltas.apply(base, delta, target)
+
+
+def test_a_pointer_in_place_of_weights_is_told(folders):
+    base, delta, target = folders
+    for file in [*base.glob("*.bin"), *base.glob("*.index.json")]:
+        file.unlink()
+    (base / "pytorch_model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 13000000000\n")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin: no weights that can be read: it is Git LFS's pointer .*git lfs pull"):
+        deltas.apply(base, delta, target)
+    (base / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match=r"pytorch_model.bin: .* cut off or damaged, download it again"):
         deltas.apply(base, delta, target)
 
 

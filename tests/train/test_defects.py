@@ -6,7 +6,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medchatzh.records import Dialogue, Turn, normalize
-from medchatzh.train.defects import KINDS, MAX_CHARS, MIN_CHARS, SOURCE, TAUGHT, Answered, cut, empty, plant, repeated, sentences, shuffled
+from medchatzh.train.defects import (
+    KINDS,
+    MAX_CHARS,
+    MIN_CHARS,
+    SOURCE,
+    TAUGHT,
+    Answered,
+    cut,
+    empty,
+    plant,
+    repeated,
+    sentences,
+    shortened,
+    shuffled,
+)
 
 TOPICS = ["高血压", "糖尿病", "感冒", "胃炎", "失眠", "湿疹", "痛风", "贫血", "鼻炎", "哮喘"]
 
@@ -33,7 +47,7 @@ def test_each_kind_is_the_same_by_seed_and_never_the_answer_nor_empty(kind):
 def test_a_kind_does_not_depend_on_those_beside_it_in_the_draw():
     once, again = list(plant(DIALOGUES, 20, 7, TAUGHT)), list(plant(list(reversed(DIALOGUES)), 20, 7, TAUGHT))
     assert {each.id: each.answers for each in once} == {each.id: each.answers for each in again}  # nor on the order of the dialogues
-    assert all(len(each.answers) == 1 + len(TAUGHT) and each.ranks == (1, 2, 2, 2, 2) for each in once)
+    assert all(len(each.answers) == 1 + len(TAUGHT) and each.ranks == (1, *[2] * len(TAUGHT)) for each in once)
 
 
 def test_an_off_topic_answer_is_anothers_of_about_the_same_length():
@@ -64,6 +78,11 @@ def test_damage_is_what_its_name_says(text, seed):
     pieces = sentences(text)
     assert "".join(pieces) == text
     assert text.startswith(cut(text, random())) and 0 < len(cut(text, random())) < len(text)
+    if len(pieces) > 1:
+        fewer = shortened(text, random())
+        assert any(fewer == "".join(pieces[:number]).rstrip() for number in range(1, len(pieces)))
+    else:
+        assert not shortened(text, random())
     again = repeated(text, random())
     assert any(again.endswith("".join(pieces[a:b]) * 2) for a in range(len(pieces)) for b in range(a + 1, len(pieces) + 1))
     assert sorted(shuffled(text, random())) == sorted(text)

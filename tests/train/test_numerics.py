@@ -148,6 +148,11 @@ def test_two_processes_train_as_one_and_go_on_after_a_kill(sharding, checkpoint,
     assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
 
 
+def test_a_micro_batch_is_cut_where_there_are_more_processes_than_micro_batches(checkpoint, expected, tmp_path):
+    torchrun(tmp_path, checkpoint, "cut", rows=8, max_steps=4)
+    assert losses(tmp_path / "cut") == pytest.approx(expected[0][:4], rel=1e-4)
+
+
 def test_accumulation_over_two_processes(checkpoint, expected, tmp_path):
     torchrun(tmp_path, checkpoint, "ragged", rows=3, accumulation=4, devices=2, sharding="fsdp2", max_steps=4)
     train(checkpoint, tmp_path / "alone", changed(rows=24, max_steps=4))  # 24 rows a step, and fewer in an epoch: the last is ragged

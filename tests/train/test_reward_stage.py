@@ -2,16 +2,20 @@
 
 import json
 import math
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 import torch
 
-from medchatzh import models
-from medchatzh.records import Dialogue, Preference, Turn, write
+from medchatzh import models, recipe
+from medchatzh.models.packing import collect, load
+from medchatzh.records import Dialogue, Preference, Turn, hold_out, normalize, write
 from medchatzh.run import SCRATCH, Context
-from medchatzh.train import reward
+from medchatzh.train import loop, reward, sft
 from medchatzh.train.defects import KINDS, SOURCE, TAUGHT
 
 CONTEXT = Context(seed=3, threads=1)
@@ -107,7 +111,7 @@ def test_defects_are_learnt_first_and_measured_on_dialogues_not_taught(inputs, t
 
     monkeypatch.setattr(reward, "fit", watched)
     out = tmp_path / "out"
-    facts = run(msgspec.structs.replace(CONFIG, defects=1000), inputs, out).facts
+    facts = run(msgspec.structs.replace(CONFIG, defects=reward.Defects(rankings=1000)), inputs, out).facts
     ids, epochs, base = taught["defects"]
     assert list(taught) == ["defects", "reward"] and epochs == 1 and base == inputs["pretrain"] / "checkpoint"
     assert all(each.startswith(SOURCE) for each in ids) and not any(each.startswith(SOURCE) for each in taught["reward"][0])
@@ -120,7 +124,7 @@ def test_defects_are_learnt_first_and_measured_on_dialogues_not_taught(inputs, t
 
 
 def test_what_was_learnt_of_defects_survives_a_kill(inputs, tmp_path, monkeypatch):
-    config = msgspec.structs.replace(CONFIG, defects=12)
+    config = msgspec.structs.replace(CONFIG, defects=reward.Defects(rankings=12))
     whole = run(config, inputs, tmp_path / "whole")
     encode, calls = reward.encode, []
 
@@ -142,6 +146,42 @@ def test_what_was_learnt_of_defects_survives_a_kill(inputs, tmp_path, monkeypatc
         assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_it_is_instructed_before_it_learns_rankings(inputs, tmp_path, monkeypatch):
+    """On dialogues that the defects are not measured on, at a rate of its own; made once."""
+    train, trained = loop.train, []
+
+    def watched(make, batches, loss, config, out, context, label, names, head=""):
+        trained.append((label, config.learning_rate, config.num_steps(batches.steps_per_epoch)))
+        return train(make, batches, loss, config, out, context, label, names, head)
+
+    monkeypatch.setattr(loop, "train", watched)
+    changes = {"instruct": reward.Instruct(steps=6, learning_rate=1e-3), "defects": reward.Defects(rankings=20, learning_rate=2e-3)}
+    config = msgspec.structs.replace(CONFIG, **changes)
+    out = tmp_path / "out"
+    run(config, inputs, out)
+    assert [label for label, *_ in trained] == ["instruct", "defects", "reward"]
+    assert [rate for _, rate, _ in trained] == [1e-3, 2e-3, CONFIG.learning_rate] and trained[0][2] == 6
+    known, _ = hold_out(dialogues(80), CONFIG.held_out, key=lambda dialogue: normalize(dialogue.question))
+    told = [normalize(tokens) for tokens in decoded(out / SCRATCH / "instruct" / SCRATCH / "train", inputs["pretrain"] / "checkpoint")]
+    assert len(told) == len(known) and all(normalize(each.question) in text for each, text in zip(known, told, strict=True))
+    started = models.load_causal(out / SCRATCH / "instruct" / "checkpoint")
+    assert held_out_loss(started) < held_out_loss(models.load_causal(inputs["pretrain"] / "checkpoint"))
+    run(config, inputs, out)
+    assert [label for label, *_ in trained] == ["instruct", "defects", "reward", "reward"]
+
+
+def decoded(folder, checkpoint):
+    """The texts of stored examples."""
+    tokenizer, (examples, _) = models.load_tokenizer(checkpoint)[0], load(folder)
+    return [tokenizer.decode(examples.input_ids[a:b]) for a, b in pairwise(examples.offsets)]
+
+
+def held_out_loss(model):
+    tokenizer, template = models.load_tokenizer(Path(model.config.name_or_path))
+    encoded = sft.encode(enumerate(dialogues(80)), tokenizer, template, 800, Counter())
+    return loop.held_out_loss(model, collect(each for _, each in encoded), tokenizer.pad_token_id, CONFIG)
+
+
 def test_the_first_layers_of_a_base_make_a_smaller_model_that_transformers_loads(inputs, checkpoint, tmp_path):
     facts = run(msgspec.structs.replace(CONFIG, layers=1), inputs, tmp_path / "out").facts
     whole = models.load_reward(checkpoint)
@@ -151,13 +191,13 @@ def test_the_first_layers_of_a_base_make_a_smaller_model_that_transformers_loads
     assert facts["num_parameters"] == models.num_parameters(model) == models.num_parameters(whole) - a_layer
 
 
-@pytest.mark.parametrize("name", ["layers", "defects"])
+@pytest.mark.parametrize("name", ["layers", "defects.rankings", "defects.learning_rate", "instruct.steps", "instruct.learning_rate"])
 def test_negative_settings_are_refused(name):
-    with pytest.raises(ValueError, match="layers and defects must not be negative"):
-        reward.Config(**{name: -1})
+    with pytest.raises(ValueError, match="must not be negative"):
+        recipe.convert(recipe.override({}, [f"{name}=-1"]), reward.Config, "reward")
 
 
 def test_defects_without_an_answer_to_damage_are_refused(inputs, tmp_path):
     write(inputs["curate"] / "medical.jsonl", [])
-    with pytest.raises(ValueError, match="no curated dialogue has an answer that could be damaged; set reward.defects = 0"):
-        run(msgspec.structs.replace(CONFIG, defects=5), inputs, tmp_path / "out")
+    with pytest.raises(ValueError, match="no curated dialogue has an answer that could be damaged; set reward.defects.rankings = 0"):
+        run(msgspec.structs.replace(CONFIG, defects=reward.Defects(rankings=5)), inputs, tmp_path / "out")

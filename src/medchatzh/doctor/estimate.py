@@ -37,7 +37,7 @@ def num_steps(subject: Subject, stage: str) -> int:
     config = subject.training[stage]
     if isinstance(config, Reward):
         rankings = sum(source.num_records for source in subject.sources if source.of(Preference))
-        epoch = rankings * (1 - config.held_out) / (config.rankings * config.accumulation * config.devices)
+        epoch = rankings * (1 - config.held_out) / config.units_a_step
     else:
         is_books = isinstance(config, Pretrain)
         tokens = num_tokens(subject, Document) if is_books else num_tokens(subject, Dialogue, subject.recipe.sft.pools)
@@ -45,7 +45,7 @@ def num_steps(subject: Subject, stage: str) -> int:
         if not config.packing and not is_books and subject.dialogues:  # one example a row, however short
             mean = sum(len(text) for dialogue in subject.dialogues for text in texts(dialogue)) / len(subject.dialogues) / CHARS_A_TOKEN
             row = min(row, max(1, round(mean)))
-        epoch = tokens / (row * config.rows_a_step)
+        epoch = tokens / (row * config.units_a_step)
     return config.num_steps(max(1, round(epoch))) if epoch else 0
 
 
@@ -80,4 +80,4 @@ def seconds_a_step(subject: Subject, config: Optimization) -> float:
     machine = subject.machine
     rate = _GPU_RATE * len(machine.gpus) or _CPU_RATE * machine.usable_cores
     factor = 8 if config.gradient_checkpointing else 6
-    return factor * subject.num_parameters * config.rows_a_step * config.row_tokens / rate
+    return factor * subject.num_parameters * config.units_a_step * config.row_tokens / rate

@@ -137,14 +137,13 @@ def missing_extras(subject: Subject) -> Iterator[Seen]:
 
 @check("进程数与配方的设备数不合", "用 medchatzh launch 按配方的设备数启动")
 def processes(subject: Subject) -> Iterator[Seen]:
-    """More processes or GPUs than a step has micro batches, so that some idle; sharding with one process alone; no way to talk."""
+    """More processes or GPUs than a step has rows (rankings) for, so that some idle; sharding with one process alone; no way to talk."""
     machine = subject.machine
     for stage, config in subject.training.items():
-        micro, world = config.accumulation * config.devices, machine.world(config.devices)
-        if micro % world:
-            idle = "the others idle" if world > micro else "some idle at a step's end"
-            what = f"{world} processes, and a step has {micro} micro batches (accumulation × devices): {idle}"
-            yield "warning", f"{stage}.devices", what, f"make accumulation × devices a multiple of {world}"
+        world = machine.world(config.devices)
+        if idle := config.idle(world):
+            what = f"{world} processes for a step of {config.units_a_step} {config.unit}: {idle:.0%} of their places stay empty"
+            yield "warning", f"{stage}.devices", what, f"make {config.unit} × accumulation × devices a multiple of {world}"
         if not machine.num_processes and machine.gpus and len(machine.gpus) != config.devices:
             what = f"the recipe counts on {config.devices} devices, and here are {len(machine.gpus)} GPUs: the same steps, in another time"
             yield "note", f"{stage}.devices", what, f"medchatzh launch --devices {len(machine.gpus)}"

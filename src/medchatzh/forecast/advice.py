@@ -12,7 +12,6 @@ import msgspec
 from medchatzh.forecast.devices import GIB
 from medchatzh.forecast.stage import Forecast, Ground, Warned
 from medchatzh.train.optimization import Lora
-from medchatzh.train.reward import Ranks
 
 _FULL_RATE = 5e-5
 """Learning rates above it are high for all parameters of a model of 1 B and more: LLaMA-2-chat, Alpaca and Vicuna have 2e-5."""
@@ -58,12 +57,9 @@ def warnings(
             f" / the recipe counts for {config.devices}: the same step is cut into {made.micro_batches} micro batches a process"
         )
         yield Warned("warning", text)
-    unit = config.rankings if isinstance(config, Ranks) else config.rows
-    if idle := made.micro_batches * ground.processes * unit - made.rows_a_step:
-        share = idle / (made.rows_a_step + idle)
-        text = (
-            f"每步 {share:.0%} 的位置空着 / {share:.0%} of the processes' micro batches have nothing to do: a step has {made.rows_a_step}"
-        )
+    if made.idle:
+        what = f"{made.idle:.0%} of the processes have nothing to do: a step has {made.units_a_step} {config.unit}"
+        text = f"每步 {made.idle:.0%} 的位置空着 / {what}"
         yield Warned("warning", text)
     disk = sum(made.disk_bytes.values())
     if disk > free_bytes:
@@ -123,7 +119,7 @@ def nearest(config: Any, ground: Ground, again: Callable[[Any], Forecast]) -> Ch
 
 def _smaller(config: Any) -> Iterator[Changes]:
     """Fewer rows (rankings) a micro batch, and as many more of them: the same step."""
-    name = "rankings" if isinstance(config, Ranks) else "rows"
+    name = config.unit
     size, more = getattr(config, name), config.accumulation
     while size > 1 and size % 2 == 0:
         size, more = size // 2, more * 2

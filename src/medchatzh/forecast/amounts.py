@@ -14,7 +14,6 @@ from medchatzh.models import packing
 from medchatzh.records import Dialogue, Document, Preference, read
 from medchatzh.run import MANIFEST, PARTIAL, SCRATCH, read_manifest
 from medchatzh.train.optimization import Optimization
-from medchatzh.train.reward import Ranks
 
 if TYPE_CHECKING:
     from medchatzh.pipeline import Plan, Recipe
@@ -238,6 +237,5 @@ def _assumed(stage: Stage, recipe: Recipe, config: Optimization) -> Amount:
 
 def steps_per_epoch(found: Amount, config: Optimization) -> int:
     """Steps of an epoch, as `train/loop.py` and `train/reward.py` count them."""
-    unit = config.rankings * config.accumulation * config.devices if isinstance(config, Ranks) else config.rows_a_step
     held_out = getattr(config, "held_out", 0.0)
-    return max(1, -(-round(found.num_units * (1 - held_out)) // unit))
+    return max(1, -(-round(found.num_units * (1 - held_out)) // config.units_a_step))

@@ -50,7 +50,7 @@ def _stage(made: Forecast) -> list[str]:
         _row("", made.basis),
         _row(
             "步 steps",
-            f"{made.num_steps:,} × {made.rows_a_step} {unit}; 每卡 {made.micro_batches} 微批 micro batches; 共 {made.num_trained_tokens:,}"
+            f"{made.num_steps:,} × {made.units_a_step} {unit}; 每卡 {made.micro_batches} 微批 micro batches; 共 {made.num_trained_tokens:,}"
             " 词元 tokens in all",
         ),
         _row("计算 work", f"{made.flops:.2e} FLOP → {_hours(made.hours)}"),

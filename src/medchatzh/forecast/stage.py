@@ -11,7 +11,7 @@ from medchatzh.forecast import activations, memory, shapes
 from medchatzh.forecast.amounts import Amount, Stage, steps_per_epoch
 from medchatzh.forecast.devices import GIB, Device
 from medchatzh.forecast.shapes import Shape
-from medchatzh.train.optimization import Optimization
+from medchatzh.train.optimization import Optimization, deal
 from medchatzh.train.reward import Ranks
 
 if TYPE_CHECKING:
@@ -43,10 +43,12 @@ class Forecast(msgspec.Struct, kw_only=True):
     num_units: int
     """Rows, or rankings, an epoch."""
     basis: str
-    rows_a_step: int
+    units_a_step: int
     """Rows, or rankings, of an optimizer step, over all devices."""
     micro_batches: int
     """Of a step, a device."""
+    idle: float
+    """Share of the devices' places in a step that no row, or ranking, is left for."""
     num_steps: int
     flops: float
     hours: float
@@ -127,13 +129,12 @@ def forecast(stage: Stage, config: Any, model: PreTrainedConfig, name: str, foun
     """What a stage will take. Nothing is warned of yet."""
     shape = shapes.count(model, name, is_reward=stage == "reward")
     num_trained = shapes.num_trained(shape, config.lora)
-    unit = config.rankings if isinstance(config, Ranks) else config.rows
-    rows_a_step = unit * config.accumulation * config.devices
-    micro_batches = -(-rows_a_step // (unit * ground.processes))
+    micro_batches, dealt = deal(config.units_a_step, getattr(config, config.unit), ground.processes)
+    idle = config.idle(ground.processes)
     per_epoch = steps_per_epoch(found, config)
     num_steps = config.num_steps(per_epoch)
     tokens = found.num_tokens * (1 - getattr(config, "held_out", 0.0)) * num_steps / per_epoch
-    as_run = msgspec.structs.replace(config, accumulation=micro_batches)
+    as_run = msgspec.structs.replace(config, accumulation=micro_batches, **{config.unit: dealt})
     micro = micro_batch(shape, as_run, found, ground.device)
     half = is_half(config, ground.device)
     work = flops(shape, config, found, num_trained, tokens)
@@ -151,11 +152,12 @@ def forecast(stage: Stage, config: Any, model: PreTrainedConfig, name: str, foun
         num_trained_tokens=round(tokens),
         num_units=found.num_units,
         basis=found.basis,
-        rows_a_step=rows_a_step,
+        units_a_step=config.units_a_step,
         micro_batches=micro_batches,
+        idle=idle,
         num_steps=num_steps,
         flops=work,
-        hours=work / (rate * ground.efficiency * ground.processes) / 3600,
+        hours=work / (rate * ground.efficiency * ground.processes * (1 - idle)) / 3600,
         efficiency=ground.efficiency,
         memory_bytes={part: size for part, size in parts.items() if size},
         device_bytes=ground.device.memory_gib * GIB,

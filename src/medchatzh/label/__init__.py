@@ -1,7 +1,7 @@
 """`medchatzh label`: preference rankings of one's own. The paper's reward model stands on 3,000 self-labelled ones (section 3.2).
 
-`prepare` makes a folder of ranking tasks, `rank` asks a labeller (terminal or page), `report` measures agreement, `export` writes rankings
-that a recipe reads as a source of preferences.
+`sample` writes questions for systems to answer, `prepare` makes a folder of ranking tasks, `rank` asks a labeller (terminal or page),
+`report` measures agreement, `export` writes rankings that a recipe reads as a source of preferences.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ __all__ = ["add_arguments", "main"]
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """The four steps, as commands below `medchatzh label`. Imports nothing but argparse."""
+    """The five steps, as commands below `medchatzh label`. Imports nothing but argparse."""
     steps = command.add_subparsers(dest="step", metavar="STEP", required=True)
+    sample = steps.add_parser(
+        "sample",
+        help="write questions for systems to answer: 抽题",
+        description="抽题，给各系统作答 / questions for systems to answer",
+    )
+    sample.add_argument("--out", type=Path, required=True, metavar="FILE", help="the new file, for generate --questions and for prepare")
     prepare = steps.add_parser(
         "prepare", help="make a folder of ranking tasks: 准备标注题", description="准备标注题 / make a folder of ranking tasks"
-    )
-    prepare.add_argument(
-        "questions", type=Path, metavar="QUESTIONS", help="records in any form that ingest reads, or the folder of a run or a stage"
     )
     prepare.add_argument(
         "--answers", nargs="+", action="extend", default=[], metavar="NAME=FILE", help="a system, its predictions (JSON lines, CSV …)"
@@ -30,24 +33,28 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--labellers", nargs="+", action="extend", required=True, metavar="NAME", help="who ranks, for example wang 李医生"
     )
     prepare.add_argument(
-        "--num-tasks", type=int, default=100, metavar="N", help="questions to sample, each category its share (default: 100)"
-    )
-    prepare.add_argument(
         "--answers-per-task", type=int, default=4, metavar="K", help="at most so many answers to a question, 2 to 9 (default: 4)"
     )
     prepare.add_argument(
         "--overlap", type=float, default=0.2, metavar="SHARE", help="share of tasks that every labeller ranks (default: 0.2)"
     )
-    prepare.add_argument(
-        "--without",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="PATH",
-        help="leave out what is labelled in these folders, or asked in these files",
-    )
-    prepare.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of orders (default: 0)")
+    for step in (sample, prepare):
+        step.add_argument(
+            "questions", type=Path, metavar="QUESTIONS", help="records in any form that ingest reads, or the folder of a run or a stage"
+        )
+        step.add_argument(
+            "--num-tasks", type=int, default=100, metavar="N", help="questions to sample, each category its share (default: 100)"
+        )
+        step.add_argument(
+            "--without",
+            type=Path,
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="PATH",
+            help="leave out what is labelled in these folders, or asked in these files",
+        )
+        step.add_argument("--seed", type=int, default=0, metavar="N", help="of sampling and of orders (default: 0)")
     rank = steps.add_parser(
         "rank", help="rank answers, in the terminal or a page: 标注", description="标注 / rank answers; every verdict is saved at once"
     )
@@ -79,7 +86,12 @@ def _port(text: str) -> int:
 
 def main(options: argparse.Namespace) -> int:
     """Run a step. ValueError or OSError tells what is wrong."""
-    if options.step == "prepare":
+    if options.step == "sample":
+        from medchatzh.label.prepare import sample
+
+        number = sample(options.questions, options.out, options.num_tasks, options.seed, options.without)
+        print(f"{options.out}: {number:,} 个问题 / questions; medchatzh generate --questions {options.out} --system NAME --out DIR")
+    elif options.step == "prepare":
         _prepare(options)
     elif options.step == "rank":
         _rank(options)

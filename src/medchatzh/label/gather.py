@@ -6,25 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from medchatzh.ingest.benchmark import benchmark_files
+from medchatzh.ingest.benchmark import benchmark_files, exchange_of, own_kind, question_of
 from medchatzh.ingest.predictions import Joiner, rows
 from medchatzh.ingest.source import Source
 from medchatzh.ingest.units import Tally, read_source
 from medchatzh.label.tasks import Candidate, same_question
-from medchatzh.records import Dialogue, Prediction, Preference, Question, Record, Reject, Turn, normalize, read
+from medchatzh.records import Prediction, Question, Record, Reject, normalize, read
 
 OWN = "record"
 """Source of a question's own answers."""
 
-_KINDS: tuple[tuple[frozenset[str], type[Record]], ...] = (
-    (frozenset({"id", "turns"}), Dialogue),
-    (frozenset({"id", "question", "references"}), Question),
-    (frozenset({"id", "prompt", "answers", "ranks"}), Preference),
-)
 _READY = ("medical.jsonl", "dialogues.jsonl", "questions.jsonl", "preferences.jsonl")
 """What is taken of a stage's folder, the cleanest first."""
 
@@ -75,9 +69,7 @@ def gather(path: Path, answers: Mapping[str, Path]) -> Gathered:
         if not prompt or not normalize(prompt[-1].content):
             found.unusable[record.reason if isinstance(record, Reject) else "no_question"] += 1
             continue
-        place = {name: getattr(record, name) for name in Record.__struct_fields__}
-        made = Question(**place, question=prompt[-1].content, references=(), history=tuple(prompt[:-1]))
-        asked = found.asked.setdefault(same_question(prompt), Asked(made))
+        asked = found.asked.setdefault(same_question(prompt), Asked(question_of(record, prompt)))
         for text in own:
             asked.add(text, OWN)
     if not found.asked:
@@ -90,7 +82,7 @@ def gather(path: Path, answers: Mapping[str, Path]) -> Gathered:
 def records_of(path: Path) -> Iterator[Record]:
     """Dialogues, questions, rankings and rejects of a file, or of the folder of a stage, a run (its curated records) or a data set."""
     files = _files(path)
-    kind = _own_kind(next(iter(files.values()))) if len(files) == 1 else None
+    kind = own_kind(next(iter(files.values()))) if len(files) == 1 else None
     if kind:
         yield from read(next(iter(files.values())), kind)
         return
@@ -108,30 +100,6 @@ def _files(path: Path) -> Mapping[str, Path]:
     if not found:
         raise ValueError(f"{path}: no files in it (folders inside are not looked into); give a file, or the folder that holds the files")
     return found
-
-
-def _own_kind(path: Path) -> type[Record] | None:
-    """The records that our own stages wrote to a file, told by its first line; None for files of others."""
-    with path.open("rb") as file:
-        line = next((line for line in file if line.strip()), b"")
-    try:
-        value: Any = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    return next((kind for keys, kind in _KINDS if isinstance(value, dict) and keys <= value.keys()), None)
-
-
-def exchange_of(record: Record) -> tuple[tuple[Turn, ...], tuple[str, ...]]:
-    """(the turns that are to be answered, the record's own answers); nothing of a record that asks nothing."""
-    prompt: tuple[Turn, ...] = ()
-    own: tuple[str, ...] = ()
-    if isinstance(record, Preference):
-        prompt, own = record.prompt, record.answers
-    elif isinstance(record, Question):
-        prompt, own = record.turns, record.references
-    elif isinstance(record, Dialogue) and len(record.turns) > 1:
-        prompt, own = record.turns[:-1], (record.turns[-1].content,)
-    return (prompt, own) if prompt and prompt[-1].role == "user" else ((), ())
 
 
 def _join(asked: Iterable[Asked], system: str, file: Path) -> Counter[str]:

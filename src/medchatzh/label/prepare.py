@@ -9,11 +9,13 @@ from pathlib import Path
 
 import msgspec
 
-from medchatzh.label.gather import Asked, Gathered, exchange_of, gather, listed, records_of
+from medchatzh.ingest.benchmark import exchange_of
+from medchatzh.label.gather import Asked, Gathered, gather, listed, records_of
 from medchatzh.label.tasks import LABELLING, MAX_ANSWERS, TASKS, VERDICTS, Candidate, Labelling, Task, draw, key_of, load, same_question
 from medchatzh.label.verdicts import read_verdicts
 from medchatzh.recipe import Settings
 from medchatzh.records import write
+from medchatzh.run import PARTIAL
 
 
 class Config(Settings, frozen=True, kw_only=True):
@@ -81,6 +83,27 @@ def prepare(path: Path, answers: Mapping[str, Path], out: Path, config: Config, 
         num_eligible=len(eligible),
         num_done_before=len(gathered.asked) - len(fresh),
     )
+
+
+def sample(path: Path, out: Path, num_tasks: int, seed: int, without: Sequence[Path] = ()) -> int:
+    """Write the records of a sample of questions, each category its share, to the new file `out`: for systems to answer, and then for
+    `prepare`. Returns the number of questions."""
+    if num_tasks < 1:
+        raise ValueError(f"--num-tasks {num_tasks}: give 1 or more")
+    if out.exists():
+        raise ValueError(f"{out}: is there already; give a new file (--without {out} leaves out what it asks)")
+    done = {question for one in without for question in labelled(one)}
+    fresh = {question: asked for question, asked in gather(path, {}).asked.items() if question not in done}
+    chosen = {same_question(asked.question.turns) for asked in stratified(fresh, num_tasks, seed)}
+    if not chosen:
+        raise ValueError(f"{path}: nothing is left of it --without these; give more questions")
+    records = [record for record in records_of(path) if (prompt := exchange_of(record)[0]) and same_question(prompt) in chosen]
+    if len(kinds := {type(record).__name__ for record in records}) > 1:
+        raise ValueError(f"{path}: holds records of several kinds ({', '.join(sorted(kinds))}); give one file of it")
+    aside = out.with_name(out.name + PARTIAL)
+    write(aside, records)
+    aside.rename(out)
+    return len(chosen)
 
 
 def labelled(path: Path) -> Iterable[str]:

@@ -209,12 +209,12 @@ def state(session: Session, at: int | None = None) -> dict[str, Any]:
 def serve(folder: Path, labeller: str, port: int = 0) -> None:
     """Serve the page until Ctrl-C."""
     with closing(Session(folder, labeller)) as session, Server(session, port) as server:
-        print(f"{labeller} · {session.num_done}/{len(session.queue)}\n{server.url}")
-        print(
-            "在本机浏览器中打开；按 Ctrl-C 结束，每次提交都已保存。 / Open it on this machine; Ctrl-C ends, every verdict is saved.",
-            flush=True,
-        )
         try:
+            print(f"{labeller} · {session.num_done}/{len(session.queue)}\n{server.url}")
+            print(
+                "在本机浏览器中打开；按 Ctrl-C 结束，每次提交都已保存。 / Open it on this machine; Ctrl-C ends, every verdict is saved.",
+                flush=True,
+            )
             server.serve_forever()
         except KeyboardInterrupt:
             with server.lock:  # a verdict on its way is kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from importlib.util import find_spec
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -44,10 +44,13 @@ def require_torch() -> None:
     """Raise ValueError with the remedy where the training extra is not installed; silence what transformers tells in passing."""
     try:
         import sentencepiece  # noqa: F401
-        import torch  # noqa: F401
+        import torch
         from transformers.utils import logging
     except ImportError as error:
         raise ValueError(f"this stage needs {error.name}: pip install 'medchatzh[train]'") from None
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # transformers imports DeepSpeed, which warns where it has to find that out
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
@@ -168,14 +171,10 @@ def _load(auto_class: Any, folder: Path, quantized: bool, **options: Any) -> Mod
 
 
 def four_bits() -> Any:
-    """NF4 with double quantization and bf16 arithmetic, as QLoRA has it. ValueError where CUDA or bitsandbytes is missing."""
+    """NF4 with double quantization and bf16 arithmetic, as QLoRA has it."""
     import torch
     from transformers import BitsAndBytesConfig
 
-    if not torch.cuda.is_available():
-        raise ValueError("lora.quantized needs CUDA; leave it out, or train on a machine with a GPU")
-    if not find_spec("bitsandbytes"):
-        raise ValueError("lora.quantized needs bitsandbytes: pip install 'medchatzh[qlora]'")
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )
@@ -205,16 +204,22 @@ def check_vocabulary(model: Model, tokenizer: PreTrainedTokenizerBase, folder: P
 
 
 def save(model: Model, tokenizer: PreTrainedTokenizerBase, template: prompt.Template, folder: Path) -> None:
-    """Write a checkpoint folder: config.json, model.safetensors, tokenizer, prompt.json."""
-    model.save_pretrained(folder)
+    """Write a checkpoint folder: config.json, model.safetensors, tokenizer, prompt.json. OSError where it cannot be written."""
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:  # its own, for a full disk too
+        raise OSError(f"{folder}: cannot be written ({error}); make room and give the same command again") from None
     save_tokenizer(tokenizer, template, folder)
     share(folder)
 
 
 def share(folder: Path) -> None:
-    """Let weights be read by whoever may read the rest of their checkpoint: safetensors makes its files for their owner alone."""
+    """Let weights be read by whoever may read other new files: safetensors makes its own for their owner alone."""
+    os.umask(masked := os.umask(0o077))
     for file in folder.glob("*.safetensors"):
-        shutil.copymode(folder / "config.json", file)
+        file.chmod(0o666 & ~masked)
 
 
 def num_parameters(model: Model) -> int:

@@ -1,7 +1,7 @@
 """Rankings made by rule: a doctor's answer above what planted damage makes of it.
 
 Public rankings are few, and in them the longer answer is mostly the better one. Here length tells nothing: a repeated answer is longer, a
-cut one shorter, an off-topic one as long as the right one, and polite emptiness of any length.
+cut or shortened one shorter, an off-topic one as long as the right one, and polite emptiness of any length.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from medchatzh.records import Dialogue, Preference, Turn, normalize
 
-Kind = Literal["repeated", "cut", "off_topic", "empty", "shuffled", "echoed"]
+Kind = Literal["repeated", "cut", "shortened", "off_topic", "empty", "shuffled", "echoed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-TAUGHT: tuple[Kind, ...] = ("repeated", "cut", "off_topic", "empty")
-"""Kinds that training plants. The other two are there to measure on: damage that nobody taught."""
+TAUGHT: tuple[Kind, ...] = ("repeated", "cut", "shortened", "off_topic", "empty")
+"""Kinds that training plants. The last two are there to measure on: damage that nobody taught."""
 SOURCE = "defects"
 MIN_CHARS, MAX_CHARS = 60, 1500
 """Of an answer. A shorter one cut in half is often a good answer still; a longer one seldom fits the row."""
@@ -81,13 +81,18 @@ def repeated(answer: str, random: np.random.Generator) -> str:
 
 
 def cut(answer: str, random: np.random.Generator) -> str:
-    """Its first 20 to 80 %: half the time broken off within a sentence, else up to the end of one, so that only what is missing tells."""
+    """Its first 20 to 80 %, broken off within a sentence."""
     at = max(1, int(len(answer) * random.uniform(0.2, 0.8)))
-    pieces = sentences(answer)
-    if random.random() < 0.5 and len(pieces) > 1:
-        ends = np.cumsum([len(piece) for piece in pieces[:-1]])
-        return answer[: int(ends[np.abs(ends - at).argmin()])].rstrip()
     return re.sub(r"[\W_]+$", "", answer[:at]) or answer[:at]
+
+
+def shortened(answer: str, random: np.random.Generator) -> str:
+    """Its first sentences, 20 to 80 % of it: nothing but what is missing tells. Nothing of an answer of one sentence."""
+    pieces = sentences(answer)
+    if len(pieces) < 2:
+        return ""
+    ends = np.cumsum([len(piece) for piece in pieces[:-1]])
+    return answer[: int(ends[np.abs(ends - len(answer) * random.uniform(0.2, 0.8)).argmin()])].rstrip()
 
 
 def empty(answer: str, random: np.random.Generator) -> str:
@@ -106,7 +111,13 @@ def shuffled(answer: str, random: np.random.Generator) -> str:
     return "".join(characters)
 
 
-_DAMAGE: dict[Kind, Callable[[str, np.random.Generator], str]] = {"repeated": repeated, "cut": cut, "empty": empty, "shuffled": shuffled}
+_DAMAGE: dict[Kind, Callable[[str, np.random.Generator], str]] = {
+    "repeated": repeated,
+    "cut": cut,
+    "shortened": shortened,
+    "empty": empty,
+    "shuffled": shuffled,
+}
 
 
 def damage(answered: Answered, number: int, kind: Kind, random: np.random.Generator) -> str:

@@ -11,6 +11,7 @@ import math
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +22,7 @@ from medchatzh import models
 from medchatzh.models import packing
 from medchatzh.models.packing import Batch, Examples, Ints, assemble, pack
 from medchatzh.run import SCRATCH, Context, write_atomically
-from medchatzh.train.optimization import Optimization
+from medchatzh.train.optimization import Optimization, deal
 from medchatzh.train.processes import Processes, join
 from medchatzh.train.state import METRICS, restore, save, write_log
 
@@ -36,7 +37,7 @@ class Batches(Protocol):
 
     steps_per_epoch: int
     units: int
-    """Units a micro batch."""
+    """Units a micro batch at most."""
 
     def step(self, number: int) -> Sequence[Ints]:
         """The units of optimizer step `number` (from 0), over all processes: the numbers of each one's examples."""
@@ -62,7 +63,7 @@ class Epochs:
         self._epoch = -1
         self._packed: list[Ints] = []
         # The number of rows differs a little between epochs (another order packs otherwise); the first one sets the length.
-        self.steps_per_epoch = max(1, -(-len(self._rows_of(0)) // config.rows_a_step))
+        self.steps_per_epoch = max(1, -(-len(self._rows_of(0)) // config.units_a_step))
 
     def _rows_of(self, epoch: int) -> list[Ints]:
         if epoch != self._epoch:
@@ -74,7 +75,7 @@ class Epochs:
     def step(self, number: int) -> list[Ints]:
         epoch, within = divmod(number, self.steps_per_epoch)
         packed = self._rows_of(epoch)
-        size = self._config.rows_a_step
+        size = self._config.units_a_step
         last = within == self.steps_per_epoch - 1
         rows = packed[within * size :] if last else packed[within * size : (within + 1) * size]
         return rows or packed[-size:]
@@ -135,11 +136,12 @@ def train(
     """
     import torch
 
-    from medchatzh.train import lora
+    from medchatzh.train import lora, needs
     from medchatzh.train.engines import engine
     from medchatzh.train.watch import Watch
 
     processes = join(context.threads)
+    needs.check(config, processes.size)
     model = make(config.lora.quantized)
     if config.lora.rank:
         torch.manual_seed(context.seed)  # in every process the same adapters
@@ -176,34 +178,26 @@ def train(
 
 
 def prepare(model: models.Model, config: Optimization) -> None:
-    """Have the model compute as the settings say. ValueError where what they ask for is not here."""
+    """Have the model compute as the settings say."""
     if config.attention == "auto" and not getattr(model.config, "attention_dropout", 0.0):
         from medchatzh.models import attention
 
         model.set_attn_implementation(attention.NAME)
     elif config.attention == "flash":
-        try:
-            model.set_attn_implementation("flash_attention_2")
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"attention = 'flash': {str(error).splitlines()[0]}; set 'auto', which needs no other package") from None
+        model.set_attn_implementation("flash_attention_2")
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.kernels == "torch" or (config.kernels == "auto" and models.device().type != "cuda"):
-        return
-    try:
+    is_fused = config.kernels == "liger" or (config.kernels == "auto" and models.device().type == "cuda" and find_spec("liger_kernel"))
+    if is_fused:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
-    except ImportError:
-        if config.kernels == "liger":
-            raise ValueError("kernels = 'liger' needs liger_kernel (and CUDA): pip install liger-kernel") from None
-        return
-    _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
+
+        _apply_liger_kernel_to_instance(model=model, cross_entropy=False, fused_linear_cross_entropy=False)
 
 
 def _step(spread: Engine, batches: Batches, units: Sequence[Ints], processes: Processes) -> tuple[float, int]:
-    """(the loss of a step over all processes, positions computed): each takes its share of the micro batches, all of them equally many."""
+    """(the loss of a step over all processes, positions computed): each takes its share of the units."""
     total = max(batches.weight(units), 1e-9)
-    size = batches.units
-    num_micro = -(-len(units) // (size * processes.size))
+    num_micro, size = deal(len(units), batches.units, processes.size)
     parts, positions = [], 0
     for micro in range(num_micro):
         first = (micro * processes.size + processes.rank) * size

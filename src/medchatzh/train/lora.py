@@ -18,10 +18,8 @@ TOLERANCE = 1e-3
 def attach(model: models.Model, config: Lora, *, head: str = "") -> Any:
     """A PEFT model around `model`, which itself holds the adapters from now on; only they learn, and the module `head` (a reward
     model's)."""
-    try:
-        import peft
-    except ImportError:
-        raise ValueError("lora.rank needs peft: pip install 'medchatzh[lora]'") from None
+    import peft
+
     targets: Any = list(config.targets) if config.targets != ("all-linear",) else "all-linear"
     if config.quantized:
         model = peft.prepare_model_for_kbit_training(model)

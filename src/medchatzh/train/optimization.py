@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from medchatzh.recipe import Settings
+
+
+def deal(num_units: int, most: int, processes: int) -> tuple[int, int]:
+    """(micro batches a process, units each) of a step's units: equally many for every process, none of more than `most` units, and as
+    little left over as can be."""
+    num_micro = max(1, -(-num_units // (most * processes)))
+    return num_micro, max(1, -(-num_units // (num_micro * processes)))
 
 
 class Lora(Settings, frozen=True, kw_only=True):
@@ -30,6 +37,9 @@ class Lora(Settings, frozen=True, kw_only=True):
 
 class Optimization(Settings, frozen=True, kw_only=True):
     """What the three training stages share. AdamW throughout, as in the paper (section 3.1)."""
+
+    unit: ClassVar[str] = "rows"
+    """The setting that bounds a micro batch."""
 
     learning_rate: float = 1e-3
     """Peak. The paper's 2e-5 (pre-training) and 2e-4 (SFT) are for 7 B parameters; small models want more."""
@@ -56,7 +66,7 @@ class Optimization(Settings, frozen=True, kw_only=True):
     """Micro batches a step of one device."""
     devices: int = 1
     """Devices that the two above are counted for: a step has rows × accumulation × devices rows. On another number of processes the same
-    step is cut into more or fewer micro batches, so that the losses are the same (section 3.1: 8)."""
+    step is cut into more, fewer or smaller micro batches, so that the losses are the same (section 3.1: 8)."""
     packing: bool = True
     """Several examples a row, isolated from each other. Off: one a row, as the paper's code has it; the same loss, most of it padding."""
     precision: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
@@ -96,9 +106,15 @@ class Optimization(Settings, frozen=True, kw_only=True):
             raise ValueError(f"betas must lie from 0 to below 1, not {self.betas}")
 
     @property
-    def rows_a_step(self) -> int:
-        """Rows of a step, over all devices and micro batches."""
-        return self.rows * self.accumulation * self.devices
+    def units_a_step(self) -> int:
+        """Rows (rankings) of a step, over all devices and micro batches."""
+        most: int = getattr(self, self.unit)
+        return most * self.accumulation * self.devices
+
+    def idle(self, processes: int) -> float:
+        """Share of the places of a step, on so many processes, that no row (ranking) is left for."""
+        num_micro, size = deal(self.units_a_step, getattr(self, self.unit), processes)
+        return 1 - self.units_a_step / (num_micro * size * processes)
 
     def num_steps(self, steps_per_epoch: int) -> int:
         if not self.epochs:

@@ -1,4 +1,4 @@
-"""Reward model: Bradley–Terry over all pairs of each ranking, from the pre-trained checkpoint.
+"""Reward model: Bradley–Terry over all pairs of each ranking, from the pre-trained checkpoint, instructed or not.
 
 Legend: N answers in a micro batch, P pairs.
 """
@@ -6,9 +6,10 @@ Legend: N answers in a micro batch, P pairs.
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,9 +19,10 @@ from medchatzh.metrics.statistics import clustered_interval
 from medchatzh.models.calibration import HELD_OUT, Ranked, reliability
 from medchatzh.models.packing import Batch, Examples, Ints, assemble, collect
 from medchatzh.models.reward import Scorer, ScorerSettings, rewards, score
+from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Preference, Turn, hold_out, normalize, read, write
 from medchatzh.run import SCRATCH, Context, Progress, Result
-from medchatzh.train import loop
+from medchatzh.train import loop, sft
 from medchatzh.train.defects import KINDS, TAUGHT, plant
 from medchatzh.train.optimization import HoldsOut
 from medchatzh.train.processes import join
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     from medchatzh.train.engines import Loss
 
-VERSION = 5
+VERSION = 6
 LIBRARIES = ("torch", "transformers", "numpy", "deepspeed", "peft")
 TOGETHER = True
 
@@ -40,6 +42,7 @@ TOGETHER = True
 class Ranks(HoldsOut, frozen=True, kw_only=True):
     """A stage that learns from rankings."""
 
+    unit: ClassVar[str] = "rankings"
     rankings: int = 8
     """Rankings a micro batch; `rows` does not apply, a ranking's answers stay together."""
     margin: float = 0.0
@@ -52,21 +55,53 @@ class Ranks(HoldsOut, frozen=True, kw_only=True):
             raise ValueError(f"rankings must be at least 1, not {self.rankings}")
 
 
+class Instruct(Settings, frozen=True, kw_only=True):
+    """Instruction tuning on curated dialogues before anything else: whether an answer fits its question is known to a model that has
+    learnt to answer. InstructGPT's reward model starts from such a one (section 3.5)."""
+
+    steps: int = 0
+    """0 for none: the base is instructed already, or need not be."""
+    learning_rate: float = 0.0
+    """Peak; 0 for the stage's own."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0 or self.learning_rate < 0:
+            raise ValueError("steps and learning_rate must not be negative (0: none; the stage's own)")
+
+
+class Defects(Settings, frozen=True, kw_only=True):
+    """Rankings made by rule (`train/defects.py`) from curated dialogues, learnt in one epoch before the others: a doctor's answer above
+    itself repeated, cut, shortened, off the topic, or replaced by pleasantries."""
+
+    rankings: int = 0
+    """At most so many; 0 for none."""
+    learning_rate: float = 0.0
+    """Peak; 0 for the stage's own."""
+
+    def __post_init__(self) -> None:
+        if self.rankings < 0 or self.learning_rate < 0:
+            raise ValueError("rankings and learning_rate must not be negative (0: none; the stage's own)")
+
+
 class Config(Ranks, frozen=True, kw_only=True):
     base: str = ""
     """Checkpoint folder to start from (causal or reward); empty for the pre-trained model of this recipe."""
     layers: int = 0
     """Keep only the first so many layers of `base`; 0 keeps all: a reward needs fewer than the next token does."""
-    defects: int = 0
-    """Rankings made by rule (`train/defects.py`) from curated dialogues, learnt in one epoch before the others: a doctor's answer above
-    itself repeated, cut, off the topic, or replaced by pleasantries."""
+    instruct: Instruct = Instruct()
+    defects: Defects = Defects()
     held_out: float = 0.25
     """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.layers < 0 or self.defects < 0:
-            raise ValueError("layers and defects must not be negative (0: all layers of the base; no rankings made by rule)")
+        if self.layers < 0:
+            raise ValueError("layers must not be negative (0: all layers of the base)")
+
+    @property
+    def takes_dialogues(self) -> bool:
+        """Whether it learns from curated dialogues before the rankings."""
+        return bool(self.instruct.steps or self.defects.rankings)
 
 
 class Encoding(NamedTuple):
@@ -115,7 +150,7 @@ class RankingBatches:
         self._examples, self._config, self._pad_id, self._seed = encoded.examples, config, pad_id, seed
         self._members = np.split(np.arange(len(encoded.rankings)), np.flatnonzero(np.diff(encoded.rankings)) + 1)
         self.units = config.rankings
-        self._a_step = config.rankings * config.accumulation * config.devices
+        self._a_step = config.units_a_step
         self.steps_per_epoch = -(-len(self._members) // self._a_step)
 
     def step(self, number: int) -> list[Ints]:
@@ -200,10 +235,10 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
         return _adopt(config, preferences, out, context) if processes.is_first else Result()
     base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
     unseen: list[Dialogue] = []
-    if config.defects:
+    if config.takes_dialogues:
         dialogues = (each for pool in ("medical", "general") for each in read(inputs["curate"] / f"{pool}.jsonl", Dialogue))
         known, unseen = hold_out(dialogues, config.held_out, key=lambda dialogue: normalize(dialogue.question))
-        base = teach_defects(config, known, base, out, context)
+        base = prepare(config, known, base, out, context)
     trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
     tokenizer, template = models.load_tokenizer(base)
     encoded = encode(trained, tokenizer, template, config.row_tokens)
@@ -219,7 +254,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     by_ranking = scores_of(model, held_out, tokenizer, template, config)
     write(out / HELD_OUT, map(ranked, held_out, by_ranking))
     facts |= {"num_answers_too_long": encoded.num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
-    if config.defects:
+    if config.defects.rankings:
         facts["defects"] = ordering(model, unseen, tokenizer, template, config, context.seed)
     dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(encoded.ids))
     return Result(num_in=len(preferences), num_out=len(encoded.ids), dropped=dropped, facts=facts)
@@ -247,25 +282,65 @@ def fit(
     return loop.train(make, batches, loss, config, out, context, label, encoded.names, head="score")
 
 
-def teach_defects(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> Path:
-    """A checkpoint, in the scratch folder, of the model that has learnt `config.defects` rankings made by rule. Made once: after a kill it
-    is there. All processes call it alike."""
+def prepare(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> Path:
+    """The checkpoint to learn rankings from: `base`, or in the scratch folder what it became by `config.instruct` and `config.defects`.
+    Each is learnt once: after a kill it is there. All processes call it alike."""
+    if config.instruct.steps:
+        base = _once("instruct", lambda folder: instruct(config, dialogues, base, folder, context), base, out, context)
+    if config.defects.rankings:
+        started = base
+        base = _once("defects", lambda folder: teach_defects(config, dialogues, started, folder, context), base, out, context)
+    return base
+
+
+def instruct(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> models.Model:
+    """The model after `config.instruct.steps` steps of SFT on the dialogues, both pools alike."""
+    tokenizer, template = models.load_tokenizer(base)
+    counts: Counter[str] = Counter()
+    encoded = sft.encode(enumerate(dialogues), tokenizer, template, config.row_tokens, counts)
+    examples, numbers = loop.stored(encoded, counts, out / SCRATCH / "train", len(tokenizer), join(context.threads))
+    if not len(examples):
+        raise ValueError("reward.instruct: no curated dialogue fits reward.row_tokens; raise it, or set reward.instruct.steps = 0")
+    steps = config.instruct.steps
+    tuning = _at(msgspec.structs.replace(config, epochs=steps, max_steps=steps), config.instruct.learning_rate)
+    batches = loop.Epochs(examples, tuning, pad_id=tokenizer.pad_token_id, seed=context.seed)
+
+    def names(chosen: Ints) -> list[str]:
+        return [dialogues[number].id for number in numbers[chosen].tolist()]
+
+    def make(quantized: bool) -> models.Model:
+        return models.load_causal(base, quantized=quantized)
+
+    return loop.train(make, batches, loop.causal(tuning), tuning, out, context, "instruct", names)[0]
+
+
+def teach_defects(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> models.Model:
+    """The model that has learnt `config.defects.rankings` rankings made by rule."""
+    tokenizer, template = models.load_tokenizer(base)
+    encoded = encode(plant(dialogues, config.defects.rankings, context.seed), tokenizer, template, config.row_tokens)
+    if not encoded.ids:
+        raise ValueError("reward.defects: no curated dialogue has an answer that could be damaged; set reward.defects.rankings = 0")
+    once = _at(msgspec.structs.replace(config, epochs=1, max_steps=0), config.defects.learning_rate)
+    return fit(once, base, encoded, out, context, "defects")[0]
+
+
+def _at(config: Config, learning_rate: float) -> Config:
+    return msgspec.structs.replace(config, learning_rate=learning_rate or config.learning_rate)
+
+
+def _once(name: str, train: Callable[[Path], models.Model], base: Path, out: Path, context: Context) -> Path:
+    """The checkpoint that `train` makes in a folder below the scratch folder, with the tokenizer of `base`; made if it is not there."""
     processes = join(context.threads)
-    folder = out / SCRATCH / "defects"
+    folder = out / SCRATCH / name
     (folder / SCRATCH).mkdir(parents=True, exist_ok=True)
     made = folder / "checkpoint"
     processes.wait()
     if not made.exists():
-        tokenizer, template = models.load_tokenizer(base)
-        encoded = encode(plant(dialogues, config.defects, context.seed), tokenizer, template, config.row_tokens)
-        if not encoded.ids:
-            raise ValueError("reward.defects: no curated dialogue has an answer that could be damaged; set reward.defects = 0")
-        once = msgspec.structs.replace(config, epochs=1, max_steps=0)
-        model, _ = fit(once, base, encoded, folder, context, "defects")
+        model = train(folder)
         if processes.is_first:
             aside = folder / "checkpoint.aside"
             shutil.rmtree(aside, ignore_errors=True)
-            models.save(model, tokenizer, template, aside)
+            models.save(model, *models.load_tokenizer(base), aside)
             aside.replace(made)
     processes.wait()
     return made

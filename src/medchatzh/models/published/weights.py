@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SHARD_BYTES = 1 << 30
 """Size of the shards that are written, and so about what is needed in memory: LLaMA-13B's largest tensor has 0.4 GB, in fp16."""
 
+_POINTER = b"version https://git-lfs"
+
 
 class Weights:
     """The tensors of a folder by name. ValueError where the folder holds none, or a shard is missing or damaged."""
@@ -69,7 +71,7 @@ class Weights:
             with safe_open(file, "pt") as opened:
                 return opened.get_tensor(name).clone()
         except Exception as error:  # SafetensorError, UnpicklingError, RuntimeError, KeyError: whatever is wrong, it is this file
-            raise ValueError(f"{file}: {name} cannot be read ({_reason(error)}); download the checkpoint again") from None
+            raise ValueError(f"{file}: {name} cannot be read: {_reason(error, file)}") from None
 
     def _read_names(self, file: Path) -> list[str]:
         try:
@@ -80,12 +82,16 @@ class Weights:
             with safe_open(file, "pt") as opened:
                 return list(opened.keys())
         except Exception as error:
-            raise ValueError(f"{file}: no weights that can be read: {_reason(error)}") from None
+            raise ValueError(f"{file}: no weights that can be read: {_reason(error, file)}") from None
 
 
-def _reason(error: Exception) -> str:
-    # PyTorch's own words advise to load it without the check.
-    return "it holds more than tensors, perhaps code, and none is run" if isinstance(error, pickle.UnpicklingError) else str(error)
+def _reason(error: Exception, file: Path) -> str:
+    with file.open("rb") as opened:
+        if opened.read(len(_POINTER)) == _POINTER:
+            return "it is Git LFS's pointer to them; fetch the file itself (git lfs pull)"
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch's own words advise to load it without the check
+        return "it holds more than tensors, perhaps code, and none is run"
+    return f"cut off or damaged, download it again ({error})"
 
 
 def _map_bin(file: Path) -> dict[str, torch.Tensor]:
