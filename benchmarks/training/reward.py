@@ -1,11 +1,11 @@
 """How good a reward model is: held-out pairs in the right order against the longer answer, calibration, planted defects.
 
-    python benchmarks/training/reward.py RUNS --base CHECKPOINT --set defects.rankings=3500
+    python benchmarks/training/reward.py RUNS --base CHECKPOINT --recipe recipes/public-data.toml
 
 RUNS holds an `ingest-…` and a `curate-…` folder of `recipes/public-data.toml`, CHECKPOINT is a causal model (a `pretrain-…` or `sft-…`
 folder's `checkpoint`). The cases of one source are dealt into folds, anew for each seed; a model learns from all but one fold and is
-measured on that one, so that every case is held out once a seed. Defects are learnt once a seed, from dialogues that the measurement
-never sees. Intervals (95 %) resample cases, with all their pairs and seeds.
+measured on that one, so that every case is held out once a seed. What is learnt of dialogues is learnt once a seed, from those that the
+measurement of defects never sees. Intervals (95 %) resample cases, with all their pairs and seeds.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from medchatzh import models
@@ -43,14 +44,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--recipe", type=Path, help="whose [reward] to take; --set changes it")
     parser.add_argument("--source", default="disc")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="settings of [reward]")
     options = parser.parse_args()
-    table = recipes.override({"row_tokens": 1536, "rankings": 4}, options.set)
-    config = recipes.convert(table, reward.Config, "--set")
+    table = recipes.load_toml(options.recipe).get("reward", {}) if options.recipe else {"row_tokens": 1536, "rankings": 4}
+    config = recipes.convert(recipes.override(table, options.set), reward.Config, "--set")
+    nothing = {"instruct": reward.Instruct(), "defects": ()}
+    of_dialogues = msgspec.structs.replace(config, defects=tuple(each for each in config.defects if each.of == "dialogues"))
+    of_rankings = msgspec.structs.replace(config, **nothing | {"defects": config.defects[len(of_dialogues.defects) :]})
+    if any(each.of == "dialogues" for each in of_rankings.defects):
+        raise SystemExit("lessons of dialogues must come before those of rankings: they are learnt once for all folds")
     ingest, curate = (folder_of(options.runs, stage) for stage in ("ingest", "curate"))
     cases = [each for each in read(ingest / "preferences.jsonl", Preference) if each.source == options.source]
     dialogues = [each for pool in ("medical", "general") for each in read(curate / f"{pool}.jsonl", Dialogue)]
@@ -60,12 +67,12 @@ def main() -> None:
     taught_only: list[reward.Hits] = []
     errors, chances, temperatures = [], [], []
     planted: dict[str, list[float]] = {}
-    started = time.process_time()
+    since = time.process_time()
     facts: dict[str, Any] = {}
     for seed in range(options.seeds):
         context = Context(seed=seed, threads=options.threads)
         with tempfile.TemporaryDirectory() as name:
-            base = reward.prepare(config, known, options.base, Path(name), context)
+            base = reward.prepare(of_dialogues, known, [], options.base, Path(name), context)
             tokenizer, template = models.load_tokenizer(base)
             order = np.random.default_rng(seed).permutation(len(cases))
             of_seed: reward.Hits = {}
@@ -73,10 +80,11 @@ def main() -> None:
             for fold in range(options.folds):
                 held_out = [cases[number] for number in order[fold :: options.folds]]
                 groups = {each.group for each in held_out}
-                encoded = reward.encode([each for each in cases if each.group not in groups], tokenizer, template, config.row_tokens)
+                learnt = [each for each in cases if each.group not in groups]
                 out = Path(name) / f"fold-{fold}"
                 (out / SCRATCH).mkdir(parents=True)
-                model, facts = reward.fit(config, base, encoded, out, context)
+                started = reward.prepare(of_rankings, [], learnt, base, out, context)
+                model, facts = reward.fit(config, started, reward.encode(learnt, tokenizer, template, config.row_tokens), out, context)
                 scores = reward.scores_of(model, held_out, tokenizer, template, config)
                 of_seed |= reward.hits(scores, held_out)
                 judged += map(reward.ranked, held_out, scores)
@@ -96,7 +104,7 @@ def main() -> None:
     longer = reward.hits(reward.lengths_of(cases), cases)
     length = pooled([longer] * options.seeds)
     print(f"{len(cases)} cases, {sum(map(len, longer.values()))} pairs, {options.folds} folds, {options.seeds} seeds;", end=" ")
-    print(f"{facts['num_parameters']:,} parameters, {facts['num_steps']} steps a fold, {time.process_time() - started:,.0f} CPU-s in all\n")
+    print(f"{facts['num_parameters']:,} parameters, {facts['num_steps']} steps a fold, {time.process_time() - since:,.0f} CPU-s in all\n")
     print("| judge | pairs right | 95 % | above the longer answer | 95 % |\n|---|---|---|---|---|")
     judges = {"reward model": pooled(by_seed)}
     if taught_only:

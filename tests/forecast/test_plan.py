@@ -13,6 +13,7 @@ from medchatzh.forecast import devices
 from medchatzh.forecast.stage import Ground
 from medchatzh.models import packing
 from medchatzh.pipeline import Plan
+from medchatzh.records import Dialogue, Turn, write
 from medchatzh.run import PARTIAL, SCRATCH
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -202,3 +203,30 @@ def test_an_unknown_device_is_told_or_described(tmp_path, capsys):
     for words, message in wrong.items():
         with pytest.raises(ValueError, match=message):
             run(capsys, PAPER, *words)
+
+
+def test_the_reward_models_lessons_are_forecast_too(tmp_path):
+    """Each before the stage itself, with its own steps; instructions by rows, with the language model's head."""
+    lessons = "[{kinds=['cut','cut','empty'],count=500,epochs=2,rankings=10,learning_rate=1e-4},{of='rankings',count=9}]"
+    settings = ["reward.instruct.steps=40", "reward.rankings=3", f"reward.defects={lessons}"]
+    made, _ = forecast.plan(QUICKSTART, ground("cpu", 1), ["reward"], settings, tmp_path)
+    assert [one.lesson for one in made] == ["instruct", "defects-1", "defects-2", ""] and {one.stage for one in made} == {"reward"}
+    instruct, first, second, rankings = made
+    assert instruct.num_steps == 40 and instruct.num_parameters != first.num_parameters == rankings.num_parameters
+    assert (first.num_units, first.num_examples, first.units_a_step, first.num_steps) == (1000, 4000, 10, 100)
+    assert (second.num_steps, second.num_examples, second.units_a_step) == (3, 9 * 6, 3)
+    assert first.num_trained_tokens == pytest.approx(first.num_tokens)  # of what the hold-out left
+
+
+def test_a_lessons_answers_are_measured_where_they_are_there(tmp_path):
+    plan = Plan(QUICKSTART, [], tmp_path)
+    folder = plan.folder("curate")
+    folder.mkdir(parents=True)
+    said = [Dialogue(id=f"{i}", turns=(Turn("user", "问" * 62), Turn("assistant", "答" * 124))) for i in range(30)]
+    write(folder / "medical.jsonl", said)
+    write(folder / "general.jsonl", [])
+    (folder / "manifest.json").write_text("{}")
+    settings = ["reward.defects=[{kinds=['off_topic'],count=1000,epochs=3,chars=[100,200]}]"]
+    made, _ = forecast.plan(QUICKSTART, ground("cpu", 1), ["reward"], settings, tmp_path)
+    assert made[0].num_units == 90 and made[0].num_examples == 180  # each answer once an epoch
+    assert made[0].num_tokens == pytest.approx(180 * (186 / 1.24), rel=0.1)

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from medchatzh.records import Dialogue, Turn, normalize
 from medchatzh.train.defects import (
     KINDS,
-    MAX_CHARS,
-    MIN_CHARS,
+    LENGTHS,
     SOURCE,
     TAUGHT,
     Answered,
@@ -54,16 +53,18 @@ def test_an_off_topic_answer_is_anothers_of_about_the_same_length():
     answers = {each.answers[0]: each.question for each in DIALOGUES}
     for ranking in plant(DIALOGUES, 40, 3, ("off_topic",)):
         answer, other = ranking.answers
-        assert answers[other] != ranking.prompt[0].content and abs(len(other) - len(answer)) < 60
+        assert answers[other] != ranking.prompt[0].content and abs(len(other) - len(answer)) < 70
     assert not list(plant(DIALOGUES[:1], 5, 3, ("off_topic",)))  # nobody else's answer is there: no ranking without a pair
 
 
 def test_a_conversation_is_one_answer_as_rankings_read_it():
     turns = (Turn("user", "头痛怎么办"), Turn("assistant", "多休息。" * 10), Turn("user", "还有呢"), Turn("assistant", "多喝水。" * 10))
-    short = Dialogue(id="short", turns=(Turn("user", "问"), Turn("assistant", "短" * (MIN_CHARS - 1))))
-    long = Dialogue(id="long", turns=(Turn("user", "问"), Turn("assistant", "长" * (MAX_CHARS + 1))))
+    short = Dialogue(id="short", turns=(Turn("user", "问"), Turn("assistant", "短" * (LENGTHS[0] - 1))))
+    long = Dialogue(id="long", turns=(Turn("user", "问"), Turn("assistant", "长" * (LENGTHS[1] + 1))))
     (pair,) = Answered([Dialogue(id="two", turns=turns), short, long]).pairs
     assert pair[1] == "多休息。" * 10 + "\n\n" + "多喝水。" * 10
+    shorter = list(plant([*DIALOGUES, short, long], 100, 7, ("cut",), (40, LENGTHS[0])))
+    assert shorter and all(40 <= len(each.answers[0]) <= LENGTHS[0] for each in shorter)
 
 
 TEXT = st.text("高血压患者应低盐饮食规律服药。；！？\n，1234", min_size=20, max_size=200).filter(lambda text: len(normalize(text)) > 10)
@@ -92,3 +93,15 @@ def test_damage_is_what_its_name_says(text, seed):
 def test_long_answers_are_drawn_more_often():
     lengths = [len(each.answers[0]) for each in plant(DIALOGUES, 15, 5, ("cut",))]
     assert np.mean(lengths) > np.mean([len(each.answers[0]) for each in DIALOGUES])
+
+
+def test_an_epoch_draws_and_damages_anew():
+    first, again = ({each.id: each.answers for each in plant(DIALOGUES, 30, 5, ("cut",), epoch=epoch)} for epoch in (0, 1))
+    both = set(first) & set(again)
+    assert 0 < len(both) < 30 and any(first[name] != again[name] for name in both)
+
+
+def test_a_kind_named_twice_makes_two_forms():
+    for ranking in plant(DIALOGUES, 20, 5, ("off_topic", "off_topic", "cut")):
+        answer, *damaged = ranking.answers
+        assert len(set(damaged)) == len(damaged) <= 3 and ranking.ranks == (1, *[2] * len(damaged)) and answer.startswith(damaged[-1])

@@ -16,7 +16,7 @@ from medchatzh.models.packing import collect, load
 from medchatzh.records import Dialogue, Preference, Turn, hold_out, normalize, write
 from medchatzh.run import SCRATCH, Context
 from medchatzh.train import loop, reward, sft
-from medchatzh.train.defects import KINDS, SOURCE, TAUGHT
+from medchatzh.train.defects import KINDS, SOURCE
 
 CONTEXT = Context(seed=3, threads=1)
 CONFIG = reward.Config(row_tokens=800, rankings=4, epochs=2, learning_rate=3e-3, precision="fp32")
@@ -101,36 +101,48 @@ def test_facts_tell_accuracy_difference_to_length_and_calibration_by_source(inpu
     json.dumps(held_out, allow_nan=False)
 
 
-def test_defects_are_learnt_first_and_measured_on_dialogues_not_taught(inputs, tmp_path, monkeypatch):
-    taught = {}
+def test_lessons_are_learnt_first_in_order_and_measured_on_dialogues_not_taught(inputs, tmp_path, monkeypatch):
+    taught, rows = {}, {}
     fit = reward.fit
 
     def watched(config, base, encoded, out, context, label="reward"):
-        taught[label] = (encoded.ids, config.epochs, base)
+        taught[label] = (encoded.ids, config, base)
+        rows[label] = Counter(encoded.rankings.tolist())
         return fit(config, base, encoded, out, context, label)
 
     monkeypatch.setattr(reward, "fit", watched)
     out = tmp_path / "out"
-    facts = run(msgspec.structs.replace(CONFIG, defects=reward.Defects(rankings=1000)), inputs, out).facts
-    ids, epochs, base = taught["defects"]
-    assert list(taught) == ["defects", "reward"] and epochs == 1 and base == inputs["pretrain"] / "checkpoint"
-    assert all(each.startswith(SOURCE) for each in ids) and not any(each.startswith(SOURCE) for each in taught["reward"][0])
-    assert taught["reward"][2] == out / SCRATCH / "defects" / "checkpoint"
-    assert [kind for kind, found in facts["defects"].items() if found["taught"]] == list(TAUGHT)
+    lessons = (
+        reward.Defects(kinds=("off_topic",), epochs=2, rankings=2, learning_rate=1e-3),
+        reward.Defects(kinds=("cut", "cut", "empty"), count=20, chars=(80, 100)),
+        reward.Defects(of="rankings", kinds=("repeated",), chars=(6, 12)),
+    )
+    facts = run(msgspec.structs.replace(CONFIG, defects=lessons), inputs, out).facts
+    assert list(taught) == ["defects-1", "defects-2", "defects-3", "reward"]
+    bases = [inputs["pretrain"] / "checkpoint", *(out / SCRATCH / f"defects-{number}" / "checkpoint" for number in (1, 2, 3))]
+    assert [base for *_, base in taught.values()] == bases
+    settings = [(config.epochs, config.rankings, config.learning_rate) for _, config, _ in taught.values()]
+    assert settings == [(1, 2, 1e-3), (1, 4, 3e-3), (1, 4, 3e-3), (2, 4, 3e-3)]
+    first, second, third, rankings = (ids for ids, *_ in taught.values())
+    assert len(first) == 2 * len(set(first)) and 40 < len(set(first)) < 80  # each once an epoch
+    assert 0 < len(second) <= 20 and max(rows["defects-2"].values()) == 4
+    assert {each.partition(":")[2].partition("/")[0] for each in third} <= set(rankings)  # of no held-out ranking
+    assert not any(each.startswith(SOURCE) for each in rankings)
+    assert {kind for kind, found in facts["defects"].items() if found["taught"]} == {"off_topic", "cut", "empty", "repeated"}
     # Every dialogue is either taught or measured, none is both.
-    assert 40 < len(ids) < 80 and list(facts["defects"]) == list(KINDS)
-    assert facts["defects"]["cut"]["num_pairs"] == max(found["num_pairs"] for found in facts["defects"].values()) == 80 - len(ids)
+    assert list(facts["defects"]) == list(KINDS)
+    assert max(found["num_pairs"] for found in facts["defects"].values()) == 80 - len(set(first))
     assert set(facts["held_out"]) == {"all", "one", "two"}  # the defects are no source of rankings
 
 
 def test_what_was_learnt_of_defects_survives_a_kill(inputs, tmp_path, monkeypatch):
-    config = msgspec.structs.replace(CONFIG, defects=reward.Defects(rankings=12))
+    config = msgspec.structs.replace(CONFIG, defects=(reward.Defects(count=12), reward.Defects(count=8)))
     whole = run(config, inputs, tmp_path / "whole")
     encode, calls = reward.encode, []
 
     def killed(*arguments):
         calls.append(1)
-        if len(calls) == 2:  # the rankings, after the defects
+        if len(calls) == 3:  # the rankings, after the defects
             raise KeyboardInterrupt
         return encode(*arguments)
 
@@ -155,11 +167,11 @@ def test_it_is_instructed_before_it_learns_rankings(inputs, tmp_path, monkeypatc
         return train(make, batches, loss, config, out, context, label, names, head)
 
     monkeypatch.setattr(loop, "train", watched)
-    changes = {"instruct": reward.Instruct(steps=6, learning_rate=1e-3), "defects": reward.Defects(rankings=20, learning_rate=2e-3)}
+    changes = {"instruct": reward.Instruct(steps=6, learning_rate=1e-3), "defects": (reward.Defects(count=20, learning_rate=2e-3),)}
     config = msgspec.structs.replace(CONFIG, **changes)
     out = tmp_path / "out"
     run(config, inputs, out)
-    assert [label for label, *_ in trained] == ["instruct", "defects", "reward"]
+    assert [label for label, *_ in trained] == ["instruct", "defects-1", "reward"]
     assert [rate for _, rate, _ in trained] == [1e-3, 2e-3, CONFIG.learning_rate] and trained[0][2] == 6
     known, _ = hold_out(dialogues(80), CONFIG.held_out, key=lambda dialogue: normalize(dialogue.question))
     told = [normalize(tokens) for tokens in decoded(out / SCRATCH / "instruct" / SCRATCH / "train", inputs["pretrain"] / "checkpoint")]
@@ -167,7 +179,7 @@ def test_it_is_instructed_before_it_learns_rankings(inputs, tmp_path, monkeypatc
     started = models.load_causal(out / SCRATCH / "instruct" / "checkpoint")
     assert held_out_loss(started) < held_out_loss(models.load_causal(inputs["pretrain"] / "checkpoint"))
     run(config, inputs, out)
-    assert [label for label, *_ in trained] == ["instruct", "defects", "reward", "reward"]
+    assert [label for label, *_ in trained] == ["instruct", "defects-1", "reward", "reward"]
 
 
 def decoded(folder, checkpoint):
@@ -191,13 +203,38 @@ def test_the_first_layers_of_a_base_make_a_smaller_model_that_transformers_loads
     assert facts["num_parameters"] == models.num_parameters(model) == models.num_parameters(whole) - a_layer
 
 
-@pytest.mark.parametrize("name", ["layers", "defects.rankings", "defects.learning_rate", "instruct.steps", "instruct.learning_rate"])
+@pytest.mark.parametrize("name", ["layers", "instruct.steps", "instruct.learning_rate"])
 def test_negative_settings_are_refused(name):
     with pytest.raises(ValueError, match="must not be negative"):
         recipe.convert(recipe.override({}, [f"{name}=-1"]), reward.Config, "reward")
 
 
-def test_defects_without_an_answer_to_damage_are_refused(inputs, tmp_path):
+@pytest.mark.parametrize(
+    ("lesson", "message"),
+    [
+        ("rankings=-1", "must not be negative"),
+        ("count=0", "at least 1"),
+        ("kinds=[]", "needs a kind"),
+        ("kinds=['torn']", "torn"),
+        ("chars=[9,3]", "the shortest and the longest"),
+    ],
+)
+def test_a_lesson_that_cannot_be_is_refused(lesson, message):
+    with pytest.raises(ValueError, match=message):
+        recipe.convert(recipe.override({}, [f"defects=[{{{lesson}}}]"]), reward.Config, "reward")
+
+
+def test_a_lesson_without_an_answer_to_damage_is_refused(inputs, tmp_path):
     write(inputs["curate"] / "medical.jsonl", [])
-    with pytest.raises(ValueError, match="no curated dialogue has an answer that could be damaged; set reward.defects.rankings = 0"):
-        run(msgspec.structs.replace(CONFIG, defects=reward.Defects(rankings=5)), inputs, tmp_path / "out")
+    with pytest.raises(ValueError, match="no dialogue has an answer of 60 to 1500 characters that could be damaged; widen chars"):
+        run(msgspec.structs.replace(CONFIG, defects=(reward.Defects(),)), inputs, tmp_path / "out")
+
+
+def test_micro_batches_of_rankings_hold_no_padding(checkpoint):
+    """Bar: at most 1.15 positions computed a useful one."""
+    tokenizer, template = models.load_tokenizer(checkpoint)
+    encoded = reward.encode(preferences(40), tokenizer, template, 800)
+    batches = reward.RankingBatches(encoded, CONFIG, pad_id=tokenizer.pad_token_id, seed=0)
+    for number in range(batches.steps_per_epoch):
+        units = batches.step(number)
+        assert batches.assemble(units).input_ids.size <= 1.05 * batches.num_tokens(units)

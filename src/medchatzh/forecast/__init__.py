@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ from medchatzh import recipe as recipes
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
-    from medchatzh.forecast.amounts import Stage
-    from medchatzh.forecast.stage import Forecast, Ground
+    from medchatzh.forecast.amounts import Amount, Stage
+    from medchatzh.forecast.stage import Forecast, Ground, Warned
     from medchatzh.pipeline import Plan, Recipe
 
 
@@ -84,29 +84,46 @@ def plan(
 ) -> tuple[list[Forecast], list[str]]:
     """(the forecast of each training stage, notes on what it rests on). Nothing is run, and raw files need not be there."""
     from medchatzh.forecast import advice
-    from medchatzh.forecast.amounts import STAGES, amount
+    from medchatzh.forecast.amounts import STAGES
     from medchatzh.forecast.stage import forecast
     from medchatzh.pipeline import Recipe
 
     recipe = recipes.convert(recipes.override(recipes.load_toml(path), overrides), Recipe, str(path))
     folders, notes = _folders(path, overrides, runs)
     free = shutil.disk_usage(advice.existing(runs)).free
-    made = []
+    made: list[Forecast] = []
     for stage in STAGES:
-        config = getattr(recipe, stage)
-        if stage not in (stages or STAGES) or not config.epochs or (stage == "reward" and recipe.score.kind == "none"):
+        chosen = getattr(recipe, stage)
+        if stage not in (stages or STAGES) or not chosen.epochs or (stage == "reward" and recipe.score.kind == "none"):
             continue
         model, name = _model(stage, recipe, folders, base)
-        found = amount(stage, recipe, folders, config, (tokens or {}).get(stage, 0))
-
-        def again(changed: Any, stage: Stage = stage, model: Any = model, name: str = name, found: Any = found) -> Forecast:
-            return forecast(stage, changed, model, name, found, ground)
-
-        one = again(config)
         positions = getattr(model.get_text_config(), "max_position_embeddings", 0) or 0
-        one.warnings = list(advice.warnings(one, config, ground, positions, free, again))
-        made.append(one)
+        told: list[Warned] = []
+        for lesson, config, found in _lessons(stage, chosen, recipe, folders, tokens or {}):
+
+            def again(
+                changed: Any, stage: Stage = stage, model: Any = model, name: str = name, found: Any = found, lesson: str = lesson
+            ) -> Forecast:
+                return forecast(stage, changed, model, name, found, ground, lesson)
+
+            one = again(config)
+            one.warnings = [each for each in advice.warnings(one, config, ground, positions, free, again) if each not in told]
+            told += one.warnings
+            made.append(one)
     return made, notes
+
+
+def _lessons(stage: Stage, config: Any, recipe: Recipe, folders: Plan | None, tokens: dict[str, int]) -> Iterator[tuple[str, Any, Amount]]:
+    """(name, settings, amount) of each run of the loop that a stage is: itself, '', and before it what the reward model learns first."""
+    from medchatzh.forecast import amounts
+
+    if stage == "reward":
+        if config.instruct.steps:
+            yield "instruct", config.tuning(), amounts.amount("sft", recipe, folders, config.tuning())
+        for number, lesson in enumerate(config.defects, 1):
+            teaching = msgspec.structs.replace(config.teaching(lesson), held_out=0)
+            yield f"defects-{number}", teaching, amounts.of_lesson(lesson, folders, teaching)
+    yield "", config, amounts.amount(stage, recipe, folders, config, tokens.get(stage, 0))
 
 
 def _folders(path: Path, overrides: Sequence[str], runs: Path) -> tuple[Plan | None, list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,7 +13,9 @@ from medchatzh import ingest, models
 from medchatzh.models import packing
 from medchatzh.records import Dialogue, Document, Preference, read
 from medchatzh.run import MANIFEST, PARTIAL, SCRATCH, read_manifest
+from medchatzh.train import defects, reward
 from medchatzh.train.optimization import Optimization
+from medchatzh.train.reward import Defects
 
 if TYPE_CHECKING:
     from medchatzh.pipeline import Plan, Recipe
@@ -55,6 +57,8 @@ _MEDICAL_TOKENS, _GENERAL_TOKENS, _ANSWER_TOKENS, _ANSWERS = 200, 350, 300, 4
 discarded (section 3.2), so their mean lies well above."""
 _SUPERVISED = 0.6
 """Of an instruction's tokens, those of answers."""
+_FORMS = {"repeated": 1.3, "cut": 0.5, "shortened": 0.5, "empty": 0.5}
+"""Length of a damaged answer, of the answer's own; 1 for kinds not named (`train/defects.py`)."""
 _FILL = 0.985
 """Of a packed row's positions (best fit over real dialogues)."""
 
@@ -83,6 +87,38 @@ def amount(stage: Stage, recipe: Recipe, plan: Plan | None, config: Optimization
         return _of_lengths(lengths, config, _supervised(stage), "由 --tokens 给定 / given by --tokens", scale=given_tokens / lengths.sum())
     found = plan and (_counted(stage, plan, config) or _estimated(stage, plan, config) or _by_size(stage, plan, config))
     return found or _assumed(stage, recipe, config)
+
+
+def of_lesson(lesson: Defects, plan: Plan | None, config: Optimization) -> Amount:
+    """What a lesson of the reward model reads in all its epochs."""
+    answers = 1 + len(lesson.kinds)
+    known = _ranked_or_curated(lesson, plan)
+    lengths = np.array([length for length, _ in known], float)
+    asked = np.array([asked for _, asked in known], float)
+    if len(known):  # drawn in proportion to length
+        count, mean, question = min(lesson.count, len(known)), (lengths**2).sum() / lengths.sum(), (asked * lengths).sum() / lengths.sum()
+        basis = (
+            f"按字数估计，{_CHARS_A_TOKEN} chars/token，{len(known):,} 条 / by characters of {len(known):,} answers that could be damaged"
+        )
+    else:
+        count, mean, question = lesson.count, float(np.clip(_ANSWER_TOKENS, *lesson.chars)), 0.0
+        basis = f"假设每个回答 {mean:.0f} 字 / assumed: answers of {mean:.0f} characters"
+    chars = answers * question + mean * (1 + sum(_FORMS.get(kind, 1) for kind in lesson.kinds))
+    each = round(chars / answers / _CHARS_A_TOKEN) + _MARKS
+    found = _of_lengths(np.full(100, each), config, 0.0, basis, scale=count * lesson.epochs * answers / 100)
+    return found._replace(num_units=count * lesson.epochs, answers=float(answers))
+
+
+def _ranked_or_curated(lesson: Defects, plan: Plan | None) -> list[tuple[int, int]]:
+    """(characters of the answer, of the question) of what a lesson could damage, as far as it is there."""
+    stage, files, kind = (
+        ("curate", ("medical", "general"), Dialogue) if lesson.of == "dialogues" else ("ingest", ("preferences",), Preference)
+    )
+    if plan is None or not (plan.folder(stage) / MANIFEST).exists():
+        return []
+    records: Iterator[Any] = (each for name in files for each in read(plan.folder(stage) / f"{name}.jsonl", kind))
+    pairs = defects.Answered(list(records) if lesson.of == "dialogues" else reward.answered(records), lesson.chars).pairs
+    return [(len(answer), len(dialogue.question)) for dialogue, answer in pairs]
 
 
 def _supervised(stage: Stage) -> float:

@@ -40,10 +40,11 @@ def text(made: Sequence[Forecast], ground: Ground, notes: Sequence[str]) -> str:
 
 
 def _stage(made: Forecast) -> list[str]:
-    unit = "组 rankings" if made.stage in ("reward", "dpo") else "行 rows"
+    unit = "组 rankings" if made.stage in ("reward", "dpo") and made.lesson != "instruct" else "行 rows"
+    lesson = f": {made.lesson}" if made.lesson else ""
     share = f" ({made.num_trained / made.num_parameters:.2%})" if made.num_trained != made.num_parameters else ""
     lines = [
-        f"== {_STAGES[made.stage]}",
+        f"== {_STAGES[made.stage]}{lesson}",
         _row("模型 model", f"{made.model}: {made.num_parameters:,} 参数 parameters"),
         _row("训练 trained", f"{made.num_trained:,}{share}"),
         _row("数据 data", f"{made.num_examples:,} 例 examples, {made.num_tokens:,} 词元 tokens, {made.num_units:,} {unit} (每轮 an epoch)"),

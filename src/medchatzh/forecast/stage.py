@@ -32,6 +32,8 @@ class Forecast(msgspec.Struct, kw_only=True):
     """One stage on some devices."""
 
     stage: str
+    lesson: str
+    """What the reward model learns before the rankings: `instruct`, `defects-1` …; '' for the stage itself."""
     model: str
     num_parameters: int
     num_trained: int
@@ -125,9 +127,9 @@ def flops(shape: Shape, config: Optimization, found: Amount, num_trained: int, t
     return tokens * (matrices + head + adapters + attention)
 
 
-def forecast(stage: Stage, config: Any, model: PreTrainedConfig, name: str, found: Amount, ground: Ground) -> Forecast:
-    """What a stage will take. Nothing is warned of yet."""
-    shape = shapes.count(model, name, is_reward=stage == "reward")
+def forecast(stage: Stage, config: Any, model: PreTrainedConfig, name: str, found: Amount, ground: Ground, lesson: str = "") -> Forecast:
+    """What a stage, or a lesson of it, will take. Nothing is warned of yet."""
+    shape = shapes.count(model, name, is_reward=stage == "reward" and lesson != "instruct")
     num_trained = shapes.num_trained(shape, config.lora)
     micro_batches, dealt = deal(config.units_a_step, getattr(config, config.unit), ground.processes)
     idle = config.idle(ground.processes)
@@ -144,6 +146,7 @@ def forecast(stage: Stage, config: Any, model: PreTrainedConfig, name: str, foun
     )
     return Forecast(
         stage=stage,
+        lesson=lesson,
         model=name,
         num_parameters=shape.num_parameters,
         num_trained=num_trained,

@@ -18,10 +18,10 @@ from medchatzh.records import Dialogue, Preference, Turn, normalize
 Kind = Literal["repeated", "cut", "shortened", "off_topic", "empty", "shuffled", "echoed"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TAUGHT: tuple[Kind, ...] = ("repeated", "cut", "shortened", "off_topic", "empty")
-"""Kinds that training plants. The last two are there to measure on: damage that nobody taught."""
+"""Kinds that a lesson plants if it names none. The last two are there to measure on: damage that nobody taught."""
 SOURCE = "defects"
-MIN_CHARS, MAX_CHARS = 60, 1500
-"""Of an answer. A shorter one cut in half is often a good answer still; a longer one seldom fits the row."""
+LENGTHS = (60, 1500)
+"""Characters of an answer, from and to. A shorter one cut in half is often a good answer still; a longer one seldom fits the row."""
 _NEIGHBOURS = 32
 """An off-topic answer is drawn from so many of the nearest length."""
 _SENTENCE = re.compile(r"[^。！？；!?;\n]*[。！？；!?;\n]+|[^。！？；!?;\n]+$")
@@ -48,10 +48,10 @@ _PLEASANTRIES = (
 class Answered:
     """Dialogues as one question and one answer: all a doctor said, joined by blank lines, as `disc_scores` reads a conversation."""
 
-    def __init__(self, dialogues: Sequence[Dialogue]) -> None:
-        """Those with a question and an answer of `MIN_CHARS` to `MAX_CHARS`."""
+    def __init__(self, dialogues: Sequence[Dialogue], chars: tuple[int, int] = LENGTHS) -> None:
+        """Those with a question and an answer of so many characters."""
         pairs = [(each, "\n\n".join(each.answers)) for each in dialogues if each.question]
-        pairs = [(each, answer) for each, answer in pairs if MIN_CHARS <= len(answer) <= MAX_CHARS]
+        pairs = [(each, answer) for each, answer in pairs if chars[0] <= len(answer) <= chars[1]]
         self.pairs = sorted(pairs, key=lambda pair: (len(pair[1]), pair[0].id))
         self._lengths = [len(answer) for _, answer in self.pairs]
 
@@ -133,19 +133,26 @@ def damage(answered: Answered, number: int, kind: Kind, random: np.random.Genera
     return found if normalize(found) not in ("", normalize(answer)) else ""
 
 
-def plant(dialogues: Sequence[Dialogue], count: int, seed: int, kinds: Sequence[Kind] = TAUGHT) -> Iterator[Preference]:
-    """Up to `count` rankings: rank 1 the answer, rank 2 its damaged forms, one a kind, in the order of `kinds`.
+def plant(
+    dialogues: Sequence[Dialogue],
+    count: int,
+    seed: int,
+    kinds: Sequence[Kind] = TAUGHT,
+    chars: tuple[int, int] = LENGTHS,
+    epoch: int = 0,
+) -> Iterator[Preference]:
+    """Up to `count` rankings: rank 1 the answer, rank 2 its damaged forms, in the order of `kinds`. Another `epoch` is another draw.
 
     Dialogues are drawn by seed, without replacement, in proportion to the length of their answers: most answers of doctors are short,
     those that people rank are long.
     """
-    answered = Answered(dialogues)
+    answered = Answered(dialogues, chars)
     lengths = np.array([len(answer) for _, answer in answered.pairs])
-    order = np.argsort(np.random.default_rng((seed, 1)).exponential(size=len(lengths)) / lengths)  # Efraimidis and Spirakis 2006
+    order = np.argsort(np.random.default_rng((seed, 1, epoch)).exponential(size=len(lengths)) / lengths)  # Efraimidis and Spirakis 2006
     for number in order[:count].tolist():
         dialogue, answer = answered.pairs[number]
-        random = np.random.default_rng((seed, 2, number))
-        found = [each for each in (damage(answered, number, kind, random) for kind in kinds) if each]
+        random = np.random.default_rng((seed, 2, epoch, number))
+        found = [each for each in dict.fromkeys(damage(answered, number, kind, random) for kind in kinds) if each]
         if found:
             yield Preference(
                 id=f"{SOURCE}:{dialogue.id}",

@@ -8,8 +8,9 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,8 +24,8 @@ from medchatzh.recipe import Settings
 from medchatzh.records import Dialogue, Preference, Turn, hold_out, normalize, read, write
 from medchatzh.run import SCRATCH, Context, Progress, Result
 from medchatzh.train import loop, sft
-from medchatzh.train.defects import KINDS, TAUGHT, plant
-from medchatzh.train.optimization import HoldsOut
+from medchatzh.train.defects import KINDS, LENGTHS, TAUGHT, Kind, plant
+from medchatzh.train.optimization import HoldsOut, Optimization
 from medchatzh.train.processes import join
 from medchatzh.train.state import METRICS, write_log
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from medchatzh.train.engines import Loss
 
-VERSION = 6
+VERSION = 7
 LIBRARIES = ("torch", "transformers", "numpy", "deepspeed", "peft")
 TOGETHER = True
 
@@ -70,17 +71,30 @@ class Instruct(Settings, frozen=True, kw_only=True):
 
 
 class Defects(Settings, frozen=True, kw_only=True):
-    """Rankings made by rule (`train/defects.py`) from curated dialogues, learnt in one epoch before the others: a doctor's answer above
-    itself repeated, cut, shortened, off the topic, or replaced by pleasantries."""
+    """A lesson: rankings made by rule (`train/defects.py`), a doctor's answer above what damage makes of it. Learnt before the others."""
 
+    of: Literal["dialogues", "rankings"] = "dialogues"
+    """Whose answers are damaged: those of curated dialogues, or those that the rankings outside the held-out share rank."""
+    kinds: tuple[Kind, ...] = TAUGHT
+    """Each makes one damaged form of every answer; one that is named twice makes two."""
+    count: int = 1000
+    """Answers an epoch, at most so many."""
+    chars: tuple[int, int] = LENGTHS
+    """Of an answer, from and to."""
+    epochs: int = 1
+    """Each draws its answers, and damages them, anew: what was damaged once is soon known by heart."""
     rankings: int = 0
-    """At most so many; 0 for none."""
+    """A micro batch; 0 for the stage's own."""
     learning_rate: float = 0.0
     """Peak; 0 for the stage's own."""
 
     def __post_init__(self) -> None:
-        if self.rankings < 0 or self.learning_rate < 0:
-            raise ValueError("rankings and learning_rate must not be negative (0: none; the stage's own)")
+        if min(self.count, self.epochs) < 1 or not self.kinds:
+            raise ValueError("count and epochs of a lesson must be at least 1, and it needs a kind; leave the lesson out for none")
+        if min(self.rankings, self.learning_rate) < 0:
+            raise ValueError("rankings and learning_rate must not be negative (0: the stage's own)")
+        if not 1 <= self.chars[0] <= self.chars[1]:
+            raise ValueError(f"chars are the shortest and the longest answer, from 1 up, not {list(self.chars)}")
 
 
 class Config(Ranks, frozen=True, kw_only=True):
@@ -89,7 +103,8 @@ class Config(Ranks, frozen=True, kw_only=True):
     layers: int = 0
     """Keep only the first so many layers of `base`; 0 keeps all: a reward needs fewer than the next token does."""
     instruct: Instruct = Instruct()
-    defects: Defects = Defects()
+    defects: tuple[Defects, ...] = ()
+    """Lessons in what no answer should be, one after another (`[[reward.defects]]`)."""
     held_out: float = 0.25
     """By `group`, so that one case's answers are never on both sides. Rankings are few: a small share would measure nothing."""
 
@@ -100,8 +115,19 @@ class Config(Ranks, frozen=True, kw_only=True):
 
     @property
     def takes_dialogues(self) -> bool:
-        """Whether it learns from curated dialogues before the rankings."""
-        return bool(self.instruct.steps or self.defects.rankings)
+        """Whether it learns from curated dialogues, or is measured on them."""
+        return bool(self.instruct.steps or self.defects)
+
+    def tuning(self) -> Optimization:
+        """How it is instructed: by rows, as SFT is."""
+        shared = {name: getattr(self, name) for name in Optimization.__struct_fields__}
+        rate, steps = self.instruct.learning_rate or self.learning_rate, self.instruct.steps
+        return Optimization(**shared | {"learning_rate": rate, "epochs": steps, "max_steps": steps})
+
+    def teaching(self, lesson: Defects) -> Config:
+        """How a lesson is learnt: once through all its draws."""
+        changes = {"learning_rate": lesson.learning_rate or self.learning_rate, "rankings": lesson.rankings or self.rankings}
+        return msgspec.structs.replace(self, epochs=1, max_steps=0, **changes)
 
 
 class Encoding(NamedTuple):
@@ -234,12 +260,12 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     if not config.epochs:
         return _adopt(config, preferences, out, context) if processes.is_first else Result()
     base = Path(config.base).expanduser() if config.base else inputs["pretrain"] / "checkpoint"
+    trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
     unseen: list[Dialogue] = []
     if config.takes_dialogues:
         dialogues = (each for pool in ("medical", "general") for each in read(inputs["curate"] / f"{pool}.jsonl", Dialogue))
         known, unseen = hold_out(dialogues, config.held_out, key=lambda dialogue: normalize(dialogue.question))
-        base = prepare(config, known, base, out, context)
-    trained, held_out = hold_out(preferences, config.held_out, key=lambda preference: preference.group or preference.id)
+        base = prepare(config, known, trained, base, out, context)
     tokenizer, template = models.load_tokenizer(base)
     encoded = encode(trained, tokenizer, template, config.row_tokens)
     if not encoded.ids:
@@ -254,7 +280,7 @@ def run(config: Config, inputs: Mapping[str, Path], out: Path, context: Context)
     by_ranking = scores_of(model, held_out, tokenizer, template, config)
     write(out / HELD_OUT, map(ranked, held_out, by_ranking))
     facts |= {"num_answers_too_long": encoded.num_too_long, "held_out": measure(by_ranking, held_out, context.seed)}
-    if config.defects.rankings:
+    if config.defects:
         facts["defects"] = ordering(model, unseen, tokenizer, template, config, context.seed)
     dropped = loop.dropped(held_out=len(held_out), too_long=len(trained) - len(encoded.ids))
     return Result(num_in=len(preferences), num_out=len(encoded.ids), dropped=dropped, facts=facts)
@@ -282,27 +308,37 @@ def fit(
     return loop.train(make, batches, loss, config, out, context, label, encoded.names, head="score")
 
 
-def prepare(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> Path:
-    """The checkpoint to learn rankings from: `base`, or in the scratch folder what it became by `config.instruct` and `config.defects`.
-    Each is learnt once: after a kill it is there. All processes call it alike."""
+def prepare(
+    config: Config, dialogues: Sequence[Dialogue], preferences: Sequence[Preference], base: Path, out: Path, context: Context
+) -> Path:
+    """The checkpoint to learn rankings from: `base`, or in the scratch folder what it became by `config.instruct` and each lesson of
+    `config.defects`. Each is learnt once: after a kill it is there. All processes call it alike."""
     if config.instruct.steps:
-        base = _once("instruct", lambda folder: instruct(config, dialogues, base, folder, context), base, out, context)
-    if config.defects.rankings:
-        started = base
-        base = _once("defects", lambda folder: teach_defects(config, dialogues, started, folder, context), base, out, context)
+        base = _once("instruct", partial(instruct, config, dialogues), base, out, context)
+    for number, lesson in enumerate(config.defects, 1):
+        answers = dialogues if lesson.of == "dialogues" else answered(preferences)
+        base = _once(f"defects-{number}", partial(teach, config, lesson, answers), base, out, context)
     return base
+
+
+def answered(preferences: Iterable[Preference]) -> list[Dialogue]:
+    """Every answer that is ranked as a dialogue of its own, so that it can be damaged."""
+    return [
+        Dialogue(id=f"{each.id}/{number}", origin=each.origin, turns=(*each.prompt, Turn("assistant", answer)))
+        for each in preferences
+        for number, answer in enumerate(each.answers)
+    ]
 
 
 def instruct(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> models.Model:
     """The model after `config.instruct.steps` steps of SFT on the dialogues, both pools alike."""
+    tuning = config.tuning()
     tokenizer, template = models.load_tokenizer(base)
     counts: Counter[str] = Counter()
     encoded = sft.encode(enumerate(dialogues), tokenizer, template, config.row_tokens, counts)
     examples, numbers = loop.stored(encoded, counts, out / SCRATCH / "train", len(tokenizer), join(context.threads))
     if not len(examples):
         raise ValueError("reward.instruct: no curated dialogue fits reward.row_tokens; raise it, or set reward.instruct.steps = 0")
-    steps = config.instruct.steps
-    tuning = _at(msgspec.structs.replace(config, epochs=steps, max_steps=steps), config.instruct.learning_rate)
     batches = loop.Epochs(examples, tuning, pad_id=tokenizer.pad_token_id, seed=context.seed)
 
     def names(chosen: Ints) -> list[str]:
@@ -314,21 +350,22 @@ def instruct(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Pat
     return loop.train(make, batches, loop.causal(tuning), tuning, out, context, "instruct", names)[0]
 
 
-def teach_defects(config: Config, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> models.Model:
-    """The model that has learnt `config.defects.rankings` rankings made by rule."""
+def teach(config: Config, lesson: Defects, dialogues: Sequence[Dialogue], base: Path, out: Path, context: Context) -> models.Model:
+    """The model that has learnt a lesson planted in the answers of the dialogues."""
     tokenizer, template = models.load_tokenizer(base)
-    encoded = encode(plant(dialogues, config.defects.rankings, context.seed), tokenizer, template, config.row_tokens)
+    planted = (
+        each for epoch in range(lesson.epochs) for each in plant(dialogues, lesson.count, context.seed, lesson.kinds, lesson.chars, epoch)
+    )
+    encoded = encode(planted, tokenizer, template, config.row_tokens)
     if not encoded.ids:
-        raise ValueError("reward.defects: no curated dialogue has an answer that could be damaged; set reward.defects.rankings = 0")
-    once = _at(msgspec.structs.replace(config, epochs=1, max_steps=0), config.defects.learning_rate)
-    return fit(once, base, encoded, out, context, "defects")[0]
+        raise ValueError(
+            f"reward.defects: no {lesson.of[:-1]} has an answer of {lesson.chars[0]} to {lesson.chars[1]} characters that could be damaged;"
+            " widen chars, or leave the lesson out"
+        )
+    return fit(config.teaching(lesson), base, encoded, out, context, out.name)[0]
 
 
-def _at(config: Config, learning_rate: float) -> Config:
-    return msgspec.structs.replace(config, learning_rate=learning_rate or config.learning_rate)
-
-
-def _once(name: str, train: Callable[[Path], models.Model], base: Path, out: Path, context: Context) -> Path:
+def _once(name: str, train: Callable[[Path, Path, Context], models.Model], base: Path, out: Path, context: Context) -> Path:
     """The checkpoint that `train` makes in a folder below the scratch folder, with the tokenizer of `base`; made if it is not there."""
     processes = join(context.threads)
     folder = out / SCRATCH / name
@@ -336,7 +373,7 @@ def _once(name: str, train: Callable[[Path], models.Model], base: Path, out: Pat
     made = folder / "checkpoint"
     processes.wait()
     if not made.exists():
-        model = train(folder)
+        model = train(base, folder, context)
         if processes.is_first:
             aside = folder / "checkpoint.aside"
             shutil.rmtree(aside, ignore_errors=True)
@@ -356,12 +393,13 @@ def ordering(
     count: int = 200,
 ) -> dict[str, Any]:
     """For each kind of planted defect the share of `count` answers that score above their damaged form; also of the kinds that
-    are never taught."""
+    no lesson taught."""
     found: dict[str, Any] = {}
+    taught = {kind for lesson in config.defects for kind in lesson.kinds}
     for kind in KINDS:
         planted = list(plant(dialogues, count, seed, (kind,)))
         if planted:
-            found[kind] = accuracy(scores_of(model, planted, tokenizer, template, config), planted, seed) | {"taught": kind in TAUGHT}
+            found[kind] = accuracy(scores_of(model, planted, tokenizer, template, config), planted, seed) | {"taught": kind in taught}
     return found
 
 
